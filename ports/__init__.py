@@ -1,0 +1,1 @@
+"""PyTorch checkpoints in Flax: one file per model family, one strict loader."""
