@@ -1,0 +1,62 @@
+"""The convolutional blocks that Stable Diffusion's UNet and VAE share."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from ports.layers import Conv, GroupNorm, Linear
+
+
+class ResnetBlock(nnx.Module):
+    """norm, SiLU, conv, (+ time), norm, SiLU, conv, + shortcut."""
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        *,
+        groups: int,
+        eps: float,
+        time_dim: int | None = None,
+        rngs: nnx.Rngs,
+    ):
+        self.norm1 = GroupNorm(groups, n_in, eps=eps)
+        self.conv1 = Conv(n_in, n_out, rngs=rngs)
+        if time_dim is not None:
+            self.time_emb_proj = Linear(time_dim, n_out, rngs=rngs)
+        self.norm2 = GroupNorm(groups, n_out, eps=eps)
+        self.conv2 = Conv(n_out, n_out, rngs=rngs)
+        if n_in != n_out:
+            self.conv_shortcut = Conv(n_in, n_out, 1, rngs=rngs)
+
+    def __call__(
+        self, x: Float[Array, "b h w i"], time: Float[Array, "b d"] | None = None
+    ) -> Float[Array, "b h w o"]:
+        y = self.conv1(jax.nn.silu(self.norm1(x)))
+        if time is not None:
+            y = y + self.time_emb_proj(jax.nn.silu(time))[:, None, None, :]
+        y = self.conv2(jax.nn.silu(self.norm2(y)))
+        if hasattr(self, "conv_shortcut"):
+            x = self.conv_shortcut(x)
+        return x + y
+
+
+class Downsample(nnx.Module):
+    """Stride-2 convolution; the VAE pads bottom and right only, the UNet all round."""
+
+    def __init__(self, n: int, *, padding: tuple[int, int] = (1, 1), rngs: nnx.Rngs):
+        self.conv = Conv(n, n, stride=2, padding=(padding, padding), rngs=rngs)
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
+        return self.conv(x)
+
+
+class Upsample(nnx.Module):
+    """Nearest-neighbour doubling, then a convolution."""
+
+    def __init__(self, n: int, *, rngs: nnx.Rngs):
+        self.conv = Conv(n, n, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
+        return self.conv(jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2))

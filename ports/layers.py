@@ -1,0 +1,252 @@
+"""torch's layers on NHWC arrays: same formulas, same epsilons, same activations.
+
+Weights keep torch's names (``weight``, ``bias``) in Flax's layout: linear (in, out),
+convolution (kh, kw, in, out). Every layer computes in the dtype of its input and
+casts its weights to it; normalisation and softmax always accumulate in float32.
+"""
+
+from collections.abc import Callable
+from math import prod
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Float
+
+# Below these sizes XLA's CPU convolution falls far behind its matrix product.
+_GATHER_PIXELS, _GATHER_CHANNELS = 256, 256
+# Scores above this size leave the cache (CPU) or crowd the device: go by blocks.
+_CPU_SCORES, _ANY_SCORES, _BLOCK = 2**20, 2**28, 512
+
+
+def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Exact GELU (torch's default); JAX's own default is the tanh approximation."""
+    return jax.nn.gelu(x, approximate=False)
+
+
+def quick_gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """OpenAI CLIP's ``x * sigmoid(1.702 x)``."""
+    return x * jax.nn.sigmoid(1.702 * x)
+
+
+def gelu_tanh(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The tanh approximation, for checkpoints that ask for it by name."""
+    return jax.nn.gelu(x, approximate=True)
+
+
+ACTIVATIONS: dict[str, Callable] = {
+    "gelu": gelu,
+    "quick_gelu": quick_gelu,
+    "gelu_new": gelu_tanh,
+    "gelu_pytorch_tanh": gelu_tanh,
+    "relu": jax.nn.relu,
+    "silu": jax.nn.silu,
+    "swish": jax.nn.silu,
+}
+
+
+def _uniform(fan_in: int) -> Callable:
+    """torch's default initialiser for Linear and Conv2d: U(+-1/sqrt(fan_in))."""
+    bound = fan_in**-0.5
+
+    def init(key, shape):
+        return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
+
+    return init
+
+
+class Linear(nnx.Module):
+    """torch.nn.Linear: (..., in) -> (..., out)."""
+
+    def __init__(self, n_in: int, n_out: int, *, bias: bool = True, rngs: nnx.Rngs):
+        init = _uniform(n_in)
+        self.weight = nnx.Param(init(rngs.params(), (n_in, n_out)))
+        self.bias = nnx.Param(init(rngs.params(), (n_out,))) if bias else None
+
+    def __call__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b o"]:
+        y = x @ self.weight[...].astype(x.dtype)
+        if self.bias is None:
+            return y
+        return y + self.bias[...].astype(x.dtype).reshape((1,) * (y.ndim - 1) + (-1,))
+
+
+class Conv(nnx.Module):
+    """torch.nn.Conv2d: (b, h, w, in) -> (b, h', w', out).
+
+    ``padding`` is ((top, bottom), (left, right)); the default keeps the size at
+    stride 1.
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        kernel: int = 3,
+        *,
+        stride: int = 1,
+        padding: tuple[tuple[int, int], tuple[int, int]] | None = None,
+        bias: bool = True,
+        rngs: nnx.Rngs,
+    ):
+        init = _uniform(n_in * kernel * kernel)
+        self.weight = nnx.Param(init(rngs.params(), (kernel, kernel, n_in, n_out)))
+        self.bias = nnx.Param(init(rngs.params(), (n_out,))) if bias else None
+        self.stride = stride
+        half = kernel // 2
+        self.padding = ((half, half), (half, half)) if padding is None else padding
+
+    def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b h2 w2 o"]:
+        weight = self.weight[...].astype(x.dtype)
+        y = conv2d(x, weight, stride=self.stride, padding=self.padding)
+        if self.bias is None:
+            return y
+        return y + self.bias[...].astype(x.dtype).reshape(1, 1, 1, -1)
+
+
+def conv2d(
+    x: Float[Array, "b h w i"],
+    weight: Float[Array, "kh kw i o"],
+    *,
+    stride: int,
+    padding: tuple[tuple[int, int], tuple[int, int]],
+) -> Float[Array, "b h2 w2 o"]:
+    """2-D convolution; on CPU a small image with many channels goes as one matmul."""
+    kh, kw, n_in, n_out = weight.shape
+    if (kh, kw, stride) == (1, 1, 1) and padding == ((0, 0), (0, 0)):
+        return x @ weight.reshape(n_in, n_out)
+
+    def direct(x, weight):
+        return lax.conv_general_dilated(
+            x,
+            weight,
+            (stride, stride),
+            padding,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+
+    def gathered(x, weight):
+        x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+        h = (x.shape[1] - kh) // stride + 1
+        w = (x.shape[2] - kw) // stride + 1
+        patches = [
+            x[:, i : i + stride * h : stride, j : j + stride * w : stride]
+            for i in range(kh)
+            for j in range(kw)
+        ]
+        return jnp.concatenate(patches, -1) @ weight.reshape(-1, n_out)
+
+    if x.shape[1] * x.shape[2] <= _GATHER_PIXELS and n_in >= _GATHER_CHANNELS:
+        return lax.platform_dependent(x, weight, cpu=gathered, default=direct)
+    return direct(x, weight)
+
+
+class GroupNorm(nnx.Module):
+    """torch.nn.GroupNorm over (b, ..., c), with the two-pass variance."""
+
+    def __init__(self, groups: int, n: int, *, eps: float):
+        self.weight = nnx.Param(jnp.ones(n))
+        self.bias = nnx.Param(jnp.zeros(n))
+        self.groups, self.eps = groups, eps
+
+    def __call__(self, x: Float[Array, "b *s c"]) -> Float[Array, "b *s c"]:
+        b, c = x.shape[0], x.shape[-1]
+        y = x.astype(jnp.float32).reshape(b, -1, c)
+
+        def group_mean(y):  # pixels first, then channels: both sums stay contiguous
+            means = y.mean(1).reshape(b, self.groups, -1).mean(-1, keepdims=True)
+            means = jnp.broadcast_to(means, (b, self.groups, c // self.groups))
+            return means.reshape(b, 1, c)
+
+        y = y - group_mean(y)
+        scale = lax.rsqrt(group_mean(jnp.square(y)) + self.eps)
+        y = y * (scale * _row(self.weight, y)) + _row(self.bias, y)
+        return y.reshape(x.shape).astype(x.dtype)
+
+
+class LayerNorm(nnx.Module):
+    """torch.nn.LayerNorm over the last axis."""
+
+    def __init__(self, n: int, *, eps: float):
+        self.weight = nnx.Param(jnp.ones(n))
+        self.bias = nnx.Param(jnp.zeros(n))
+        self.eps = eps
+
+    def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
+        y = x.astype(jnp.float32)
+        y = y - y.mean(-1, keepdims=True)
+        y = y * lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + self.eps)
+        return (y * _row(self.weight, y) + _row(self.bias, y)).astype(x.dtype)
+
+
+def _row(param: nnx.Param, like: Array) -> Array:
+    return param[...].astype(like.dtype).reshape((1,) * (like.ndim - 1) + (-1,))
+
+
+class Embedding(nnx.Module):
+    """torch.nn.Embedding: integer ids -> rows of ``weight`` (n, d)."""
+
+    def __init__(self, n: int, d: int, *, scale: float = 0.02, rngs: nnx.Rngs):
+        self.weight = nnx.Param(scale * jax.random.normal(rngs.params(), (n, d)))
+
+
+def attend(
+    q: Float[Array, "b tq heads d"],
+    k: Float[Array, "#b tk heads d"],
+    v: Float[Array, "#b tk heads d"],
+    *,
+    causal: bool = False,
+) -> Float[Array, "b tq heads d"]:
+    """softmax(q k^T / sqrt(d)) v, with the kernel that the platform runs best.
+
+    ``k`` and ``v`` may have a batch of one (one prompt for all images). The choice
+    is static: cuDNN on GPU in half precision; blocks of queries where the scores
+    would not fit the CPU's cache or the device; XLA's own fusion elsewhere.
+    """
+    b, tq, heads, d = q.shape
+    k = jnp.broadcast_to(k, (b, *k.shape[1:]))
+    v = jnp.broadcast_to(v, (b, *v.shape[1:]))
+    if causal:  # text towers only: short
+        return jax.nn.dot_product_attention(q, k, v, is_causal=True)
+    if _has_cudnn(q):
+        return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
+
+    scores = prod((b, heads, tq, k.shape[1]))
+    if scores > _ANY_SCORES:
+        return _blocked(q, k, v)
+    if scores > _CPU_SCORES:
+        return lax.platform_dependent(
+            q, k, v, cpu=_blocked, default=jax.nn.dot_product_attention
+        )
+    return jax.nn.dot_product_attention(q, k, v)
+
+
+def _has_cudnn(q: Array) -> bool:
+    half = q.dtype in (jnp.bfloat16, jnp.float16)
+    if jax.default_backend() != "gpu" or not half or q.shape[-1] % 8:
+        return False
+    capability = getattr(jax.devices()[0], "compute_capability", "0.0")
+    return q.shape[-1] <= (256 if float(capability) >= 9 else 128)
+
+
+def _blocked(q: Array, k: Array, v: Array) -> Array:
+    """Attention one head and ``_BLOCK`` queries at a time: scores stay in cache."""
+    b, tq, heads, d = q.shape
+    blocks = -(-tq // _BLOCK)
+    q = jnp.pad(q, ((0, 0), (0, blocks * _BLOCK - tq), (0, 0), (0, 0)))
+
+    def to_heads(x):  # (b, t, heads, d) -> (b * heads, t, d)
+        return x.transpose(0, 2, 1, 3).reshape(b * heads, -1, d)
+
+    def one_head(qkv):
+        q, k, v = qkv
+
+        def one_block(q):
+            scores = jnp.matmul(q, k.T, preferred_element_type=jnp.float32)
+            weights = jax.nn.softmax(scores * d**-0.5, axis=-1)
+            return weights.astype(v.dtype) @ v
+
+        return lax.map(one_block, q.reshape(blocks, _BLOCK, d)).reshape(-1, d)
+
+    out = lax.map(one_head, (to_heads(q), to_heads(k), to_heads(v)))
+    return out.reshape(b, heads, -1, d).transpose(0, 2, 1, 3)[:, :tq]

@@ -1,0 +1,1 @@
+"""How the shipped miniature models were trained (see scripts/train_miniature.py)."""

@@ -1,0 +1,30 @@
+"""Training faces: the renderer's stream of factors.TRAINING_SEED, as uint8."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from une_jax.miniature import factors, render
+
+
+def truth(n: int) -> factors.Truth:
+    return factors.draw(jax.random.key(factors.TRAINING_SEED), n)
+
+
+def images(n: int) -> np.ndarray:
+    """(n, 64, 64, 3) uint8, the bytes that an image file would hold."""
+    t = truth(n)
+    out = np.empty((n, render.SIZE, render.SIZE, 3), np.uint8)
+    for i in range(0, n, 2048):
+        part = render.faces(t.scores[i : i + 2048], t.nuisance[i : i + 2048])
+        out[i : i + 2048] = np.asarray(part * 255 + 0.5)
+    return out
+
+
+def pick(key: jax.Array, n: int, batch: int) -> np.ndarray:
+    return np.asarray(jax.random.randint(key, (batch,), 0, n))
+
+
+def signed(images: np.ndarray) -> jax.Array:
+    """uint8 -> float32 in [-1, 1]."""
+    return jnp.asarray(images, jnp.float32) / 127.5 - 1

@@ -1,0 +1,76 @@
+"""One training loop for every member: optax, orbax checkpoints, resumes by itself."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+import orbax.checkpoint as ocp
+
+
+class State(NamedTuple):
+    params: Any
+    average: Any  # exponential moving average: what is shipped
+    opt: Any
+
+
+def train(
+    folder: Path,
+    params: Any,
+    loss_fn: Callable[[Any, Any, jax.Array], tuple[jax.Array, dict[str, jax.Array]]],
+    batch_fn: Callable[[jax.Array], Any],
+    *,
+    steps: int,
+    rate: float,
+    seed: int = 0,
+    warmup: int = 200,
+    decay: float = 0.998,
+    save_every: int = 200,
+) -> Any:
+    """Minimise ``loss_fn(params, batch, key) -> (loss, metrics)``; returns the average.
+
+    ``batch_fn(key)`` draws a batch on the host. Killed runs go on from ``folder``.
+    """
+    schedule = optax.warmup_cosine_decay_schedule(0, rate, warmup, steps, rate / 100)
+    tx = optax.chain(
+        optax.clip_by_global_norm(1.0), optax.adamw(schedule, b2=0.99, weight_decay=1e-4)
+    )
+
+    @jax.jit
+    def update(state, batch, step):
+        key = jax.random.fold_in(jax.random.key(seed), step)
+        (_, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+            state.params, batch, key
+        )
+        updates, opt = tx.update(grads, state.opt, state.params)
+        params = optax.apply_updates(state.params, updates)
+        keep = jnp.minimum(decay, (1 + step) / (10 + step))
+        average = jax.tree.map(
+            lambda a, p: keep * a + (1 - keep) * p, state.average, params
+        )
+        return State(params, average, opt), metrics
+
+    state = State(params, params, tx.init(params))
+    options = ocp.CheckpointManagerOptions(max_to_keep=2)
+    with ocp.CheckpointManager(folder.absolute(), options=options) as manager:
+        first = manager.latest_step() or 0
+        if first:
+            restore = ocp.args.StandardRestore(state)
+            state = manager.restore(first, args=restore)
+        start = time.perf_counter()
+        for step in range(first, steps):
+            batch = batch_fn(jax.random.fold_in(jax.random.key(seed + 1), step))
+            state, metrics = update(state, batch, step)
+            done = step + 1
+            if done % 50 == 0 or done == steps:
+                rate_s = (time.perf_counter() - start) / (done - first)
+                shown = "  ".join(f"{k} {float(v):.4f}" for k, v in metrics.items())
+                left = rate_s * (steps - done) / 60
+                print(f"step {done}/{steps}  {shown}  {rate_s:.3f} s/step  {left:.0f} min left", flush=True)  # fmt: skip
+            if done % save_every == 0 or done == steps:
+                manager.save(done, args=ocp.args.StandardSave(state))
+        manager.wait_until_finished()
+    return state.average

@@ -1,0 +1,70 @@
+"""The miniature's VAE: AutoencoderKL, 64x64 images to 8x8x4 latents."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ports import vae
+from ports.port import Port, init
+from scripts.miniature import data, export
+from scripts.miniature.loop import train
+
+CONFIG = vae.Config(
+    down_block_types=("DownEncoderBlock2D",) * 4,
+    up_block_types=("UpDecoderBlock2D",) * 4,
+    block_out_channels=(16, 32, 64, 64),
+    layers_per_block=1,
+    norm_num_groups=8,
+    sample_size=64,
+)
+BATCH, RATE, KL = 8, 2e-3, 1e-3
+
+
+def loss_fn(port: Port):
+    """L1 on pixels and on their gradients (sharp edges), a light pull to N(0, I)."""
+
+    def loss(params, images, key):
+        mean, logvar = port.apply(params, images, method="moments")
+        noise = jax.random.normal(key, mean.shape)
+        out = port.apply(params, mean + jnp.exp(logvar / 2) * noise, method="decode")
+        pixels = jnp.abs(out - images).mean()
+        edges = sum(
+            jnp.abs(jnp.diff(out, axis=a) - jnp.diff(images, axis=a)).mean()
+            for a in (1, 2)
+        )
+        kl = 0.5 * (mean**2 + jnp.exp(logvar) - 1 - logvar).mean()
+        mse = jnp.square(jnp.clip(out, -1, 1) - images).mean() / 4
+        metrics = {"l1": pixels, "kl": kl, "psnr": -10 * jnp.log10(mse)}
+        return pixels + edges + KL * kl, metrics
+
+    return loss
+
+
+def run(runs: Path, out: Path, *, steps: int, faces: int) -> None:
+    """Train, measure the latents' scale, write ``out/vae`` in diffusers' layout."""
+    images = data.images(faces)
+    port = init(vae.AutoencoderKL, CONFIG, jax.random.key(11))
+    params = train(
+        runs / "vae",
+        port.params,
+        loss_fn(port),
+        lambda key: data.signed(images[data.pick(key, len(images), BATCH)]),
+        steps=steps,
+        rate=RATE,
+    )
+    latents = latents_of(port._replace(params=params), images[:4096])
+    config = dataclasses.replace(CONFIG, scaling_factor=float(1 / latents.std()))
+    export.diffusers_model(out / "vae", "AutoencoderKL", config, params)
+
+
+def latents_of(port: Port, images: np.ndarray) -> np.ndarray:
+    """Posterior modes (n, 8, 8, 4), unscaled."""
+    encode = jax.jit(lambda params, x: port.apply(params, x, method="encode"))
+    parts = [
+        np.asarray(encode(port.params, data.signed(images[i : i + 256])))
+        for i in range(0, len(images), 256)
+    ]
+    return np.concatenate(parts)

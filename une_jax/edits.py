@@ -1,0 +1,93 @@
+"""Edits: walk a latent along a direction, with other attributes held.
+
+A direction is the normal of an attribute's linear boundary (``probes.Probe.weight``),
+flattened in the same order as the latents that it moves.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32
+
+# Directions closer than this (relative) are one direction in float32.
+RTOL = 1e-5
+
+
+def unit(w: Float[Array, " d"]) -> Float32[Array, " d"]:
+    """``w`` at length 1; zeros stay zeros (an attribute that was never seen).
+
+    >>> unit(jnp.array([3.0, 4.0])).round(1).tolist()
+    [0.6000000238418579, 0.800000011920929]
+    """
+    w = w.astype(jnp.float32)
+    # Divided by the largest entry first: squares of tiny weights would underflow.
+    largest = jnp.max(jnp.abs(w))
+    w = w / jnp.where(largest > 0, largest, 1.0)
+    # A zero vector has no gradient of its norm: replace it before, not after.
+    square = jnp.sum(w**2)
+    return w / jnp.sqrt(jnp.where(square > 0, square, 1.0))
+
+
+@jax.default_matmul_precision("float32")
+def orthogonalize(
+    w: Float[Array, " d"], against: Float[Array, " d"] | Float[Array, "m d"]
+) -> Float32[Array, " d"]:
+    """The part of ``w`` that leaves every row of ``against`` alone.
+
+    With one vector this is the paper's Eq. (4), ``w1 - w2 (w2.w1) / (w2.w2)``; with m of
+    them the span goes. Their lengths do not matter; repeated, dependent and zero rows
+    are allowed. A ``w`` inside the span gives zeros.
+
+    >>> w = jnp.array([1.0, 1.0, 1.0])
+    >>> orthogonalize(w, jnp.array([[2.0, 0.0, 0.0], [1.0, 0.0, 0.0]])).tolist()
+    [0.0, 1.0, 1.0]
+    """
+    w = w.astype(jnp.float32)
+    rows = jax.vmap(unit)(jnp.atleast_2d(against))
+    # The pseudo-inverse, unlike QR without pivoting, knows the rank, and has a gradient.
+    inverse = jnp.linalg.pinv(rows, rtol=RTOL)
+    rest = w - inverse @ (rows @ w)
+    rest = rest - inverse @ (rows @ rest)  # twice is enough: removes the rounding
+    # Of a w inside the span only rounding is left, which must not become a direction.
+    return jnp.where(jnp.sum(rest**2) > RTOL**2 * jnp.sum(w**2), rest, 0.0)
+
+
+@jax.default_matmul_precision("float32")
+def projection_std(
+    x: Float[Array, "n d"], direction: Float[Array, " d"]
+) -> Float32[Array, ""]:
+    """Standard deviation over the rows of ``x @ direction``: the unit of an edit.
+
+    >>> projection_std(jnp.array([[1.0, 5.0], [3.0, 5.0]]), jnp.array([1.0, 0.0])).item()
+    1.0
+    """
+    return jnp.std(x.astype(jnp.float32) @ direction.astype(jnp.float32))
+
+
+def move(
+    x_T: Float[Array, " *latent"],
+    direction: Float[Array, " d"],
+    strengths: Float[Array, " s"],
+    scale: float | Float[Array, ""],
+) -> Float32[Array, " s *latent"]:
+    """One latent at every strength: ``x_T + strength * scale * direction``, Eq. (3).
+
+    With a unit ``direction`` and ``scale = projection_std(x, direction)``, strength
+    counts standard deviations of the projection over ``x``. For a grid, vmap over
+    ``x_T``, over ``direction`` and ``scale``, or over both.
+
+    Raises:
+        ValueError: if ``direction`` has not one number for each number of ``x_T``.
+
+    >>> x_T, direction = jnp.zeros((2, 1)), jnp.array([0.0, 1.0])
+    >>> move(x_T, direction, jnp.array([-1.0, 2.0]), 0.5).squeeze(-1).tolist()
+    [[0.0, -0.5], [0.0, 1.0]]
+    """
+    if direction.size != x_T.size:
+        raise ValueError(
+            f"direction has {direction.size} numbers, the latent {x_T.shape}"
+        )
+    step = jnp.multiply(scale, direction).astype(jnp.float32)
+    moved = x_T.astype(jnp.float32).ravel() + jnp.outer(
+        strengths.astype(jnp.float32), step
+    )
+    return moved.reshape(strengths.shape + x_T.shape)

@@ -1,0 +1,1 @@
+"""The embedded default: cartoon faces with a known latent, and small trained models."""
