@@ -88,7 +88,7 @@ def _frozen(value: Any) -> Any:
 def load_port(
     path_or_id: str,
     network: Callable[..., nnx.Module],
-    config_type: type,
+    config_from_json: Callable[[dict[str, Any]], Any],
     rules: Sequence[Rule],
     *,
     class_names: Sequence[str],
@@ -106,10 +106,20 @@ def load_port(
             f"{folder} holds a {name or 'model of no named class'}, not a "
             f"{' or '.join(class_names)}"
         )
-    config = read_config(config_type, raw)
+    config = config_from_json(raw)
     target, apply = define(network, config, dtype)
     files = weight_files(folder, variant=variant)
     return Port(config, load_params(files, target, rules, param_dtype or dtype), apply)
+
+
+class MisfitError(CheckpointError):
+    """The tensors of a checkpoint do not fit the network; ``problems`` lists all."""
+
+    def __init__(self, folder: Path, problems: list[str]):
+        shown = "; ".join(problems[:12])
+        more = f"; and {len(problems) - 12} more" if len(problems) > 12 else ""
+        super().__init__(f"{folder} does not fit its config.json: {shown}{more}")
+        self.problems = problems
 
 
 class _Move(NamedTuple):
@@ -132,8 +142,7 @@ def load_params(
         handles = {file: _open(stack, file) for file in files}
         moves, problems = _plan(handles, wanted, rules)
         if problems:
-            listed = "".join(f"\n  {p}" for p in problems)
-            raise CheckpointError(f"{files[0].parent} does not fit:{listed}")
+            raise MisfitError(files[0].parent, problems)
         filled = []
         for path in wanted:  # in the order of the leaves
             file, name, transform = moves[path]

@@ -4,6 +4,7 @@ Images (b, h, w, 3) in [-1, 1] <-> latents (b, h/8, w/8, 4). The diffusion model
 works on ``latent * config.scaling_factor`` (``scale`` and ``unscale`` below).
 """
 
+import functools as ft
 from dataclasses import dataclass
 
 import jax
@@ -13,7 +14,7 @@ from jaxtyping import Array, Float
 
 from ports.blocks import Downsample, ResnetBlock, Upsample
 from ports.layers import Conv, GroupNorm, Linear, attend
-from ports.load import Port, Rule, conv, keep, linear_from_any, load_port, only
+from ports.load import Port, Rule, conv, keep, linear_from_any, load_port, only, read_config
 
 EPS = 1e-6
 
@@ -256,7 +257,7 @@ def load(
     return load_port(
         path_or_id,
         AutoencoderKL,
-        Config,
+        ft.partial(read_config, Config),
         RULES,
         class_names=("AutoencoderKL",),
         subfolder=subfolder,

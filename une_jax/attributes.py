@@ -56,10 +56,11 @@ def read(path: str | os.PathLike[str]) -> Attributes:
     Raises:
         UneError: the file cannot be read, or a line is malformed (with its number).
 
-    >>> import tempfile
+    >>> import pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = open(f"{folder}/a.csv", "w").write("file,Smiling\\n1.jpg,1\\n2.jpg,-1\\n")
-    ...     read(f"{folder}/a.csv").values.tolist()
+    ...     file = pathlib.Path(folder, "attributes.csv")
+    ...     _ = file.write_text("file,Smiling\\n1.jpg,1\\n2.jpg,-1\\n")
+    ...     read(file).values.tolist()
     [[True], [False]]
     """
     lines = _lines(path)
@@ -107,7 +108,9 @@ def _table(
 ) -> Attributes:
     repeated = _first_repeated(names)
     if repeated is not None or "" in names:
-        raise UneError(f"{path}: attribute name {repeated or ''!r} is repeated or empty")
+        raise UneError(
+            f"{path}: attribute name {repeated or ''!r} is repeated or empty"
+        )
     seen: dict[str, int] = {}
     rows = []
     for number, fields in table:
@@ -144,7 +147,9 @@ def write_celeba(path: str | os.PathLike[str], attributes: Attributes) -> None:
     """
     for name in attributes.names:
         if name.split() != [name]:
-            raise UneError(f"attribute {name!r} has white space; CelebA's layout cannot")
+            raise UneError(
+                f"attribute {name!r} has white space; CelebA's layout cannot"
+            )
     lines = [str(len(attributes.keys)), " ".join(attributes.names)]
     for key, row in zip(attributes.keys, attributes.values, strict=True):
         lines.append(" ".join([_plain_key(key), *(" 1" if v else "-1" for v in row)]))
@@ -168,9 +173,7 @@ def read_partition(path: str | os.PathLike[str]) -> dict[str, int]:
     return partition
 
 
-def write_partition(
-    path: str | os.PathLike[str], partition: Mapping[str, int]
-) -> None:
+def write_partition(path: str | os.PathLike[str], partition: Mapping[str, int]) -> None:
     """Writes the layout of `list_eval_partition.txt`, in the order of the mapping.
 
     Raises:
@@ -203,10 +206,14 @@ def align(
     place = {key: i for i, key in enumerate(attributes.keys)}
     missing = [key for key in keys if key not in place]
     if missing:
-        raise UneError(f"no attributes for {_some(missing)}; add them or drop the images")
+        raise UneError(
+            f"no attributes for {_some(missing)}; add them or drop the images"
+        )
     unknown = sorted(set(place) - set(keys))
     if unknown and extra == "error":
-        raise UneError(f"attributes of unknown images: {_some(unknown)}; is this the folder?")
+        raise UneError(
+            f"attributes of unknown images: {_some(unknown)}; is this the folder?"
+        )
     return attributes.values[[place[key] for key in keys]]
 
 
@@ -244,7 +251,9 @@ def _some(words: list[str]) -> str:
 
 def _plain_key(key: str) -> str:
     if not key or key != key.strip() or "\n" in key or "\r" in key:
-        raise UneError(f"key {key!r} cannot stand in a CelebA text file; rename the image")
+        raise UneError(
+            f"key {key!r} cannot stand in a CelebA text file; rename the image"
+        )
     return key
 
 

@@ -87,7 +87,6 @@ def move(
             f"direction has {direction.size} numbers, the latent {x_T.shape}"
         )
     step = jnp.multiply(scale, direction).astype(jnp.float32)
-    moved = x_T.astype(jnp.float32).ravel() + jnp.outer(
-        strengths.astype(jnp.float32), step
-    )
+    steps = jnp.outer(strengths.astype(jnp.float32), step)
+    moved = x_T.astype(jnp.float32).ravel()[None] + steps
     return moved.reshape(strengths.shape + x_T.shape)

@@ -1,0 +1,323 @@
+"""CLIP: text and vision transformers with their projections (transformers' layout).
+
+One family, three checkpoint classes: ``CLIPModel`` (both towers), ``CLIPTextModel``
+(the text encoder in a Stable Diffusion pipeline) and the ``...WithProjection`` towers.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from ports.layers import ACTIVATIONS, Conv, Embedding, LayerNorm, Linear, attend
+from ports.load import (
+    Port,
+    Rule,
+    conv,
+    keep,
+    linear,
+    load_port,
+    only,
+    read_config,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig:
+    vocab_size: int = 49408
+    hidden_size: int = 512
+    intermediate_size: int = 2048
+    projection_dim: int = 512
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 8
+    max_position_embeddings: int = 77
+    hidden_act: str = "quick_gelu"
+    layer_norm_eps: float = 1e-5
+    eos_token_id: int = 49407
+
+    def __post_init__(self):
+        only("hidden_act", (self.hidden_act,), tuple(ACTIVATIONS))
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionConfig:
+    hidden_size: int = 768
+    intermediate_size: int = 3072
+    projection_dim: int = 512
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    num_channels: int = 3
+    image_size: int = 224
+    patch_size: int = 32
+    hidden_act: str = "quick_gelu"
+    layer_norm_eps: float = 1e-5
+
+    def __post_init__(self):
+        only("hidden_act", (self.hidden_act,), tuple(ACTIVATIONS))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """``None`` where a checkpoint lacks a tower or its projection."""
+
+    text: TextConfig | None = None
+    vision: VisionConfig | None = None
+    text_projection: int | None = None
+    visual_projection: int | None = None
+    logit_scale: bool = False
+
+
+class Block(nnx.Module):
+    """Pre-norm transformer layer."""
+
+    def __init__(self, config: TextConfig | VisionConfig, *, rngs: nnx.Rngs):
+        d, eps = config.hidden_size, config.layer_norm_eps
+        self.layer_norm1 = LayerNorm(d, eps=eps)
+        self.self_attn = SelfAttention(d, config.num_attention_heads, rngs=rngs)
+        self.layer_norm2 = LayerNorm(d, eps=eps)
+        self.mlp = Mlp(d, config.intermediate_size, config.hidden_act, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "b t d"], causal: bool) -> Float[Array, "b t d"]:
+        x = x + self.self_attn(self.layer_norm1(x), causal)
+        return x + self.mlp(self.layer_norm2(x))
+
+
+class SelfAttention(nnx.Module):
+    def __init__(self, d: int, heads: int, *, rngs: nnx.Rngs):
+        self.q_proj = Linear(d, d, rngs=rngs)
+        self.k_proj = Linear(d, d, rngs=rngs)
+        self.v_proj = Linear(d, d, rngs=rngs)
+        self.out_proj = Linear(d, d, rngs=rngs)
+        self.heads = heads
+
+    def __call__(self, x: Float[Array, "b t d"], causal: bool) -> Float[Array, "b t d"]:
+        b, t, d = x.shape
+        split = (b, t, self.heads, d // self.heads)
+        q, k, v = (
+            p(x).reshape(split) for p in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        return self.out_proj(attend(q, k, v, causal=causal).reshape(x.shape))
+
+
+class Mlp(nnx.Module):
+    def __init__(self, d: int, hidden: int, activation: str, *, rngs: nnx.Rngs):
+        self.fc1 = Linear(d, hidden, rngs=rngs)
+        self.fc2 = Linear(hidden, d, rngs=rngs)
+        self.activation = activation
+
+    def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
+        return self.fc2(ACTIVATIONS[self.activation](self.fc1(x)))
+
+
+class Encoder(nnx.Module):
+    def __init__(self, config: TextConfig | VisionConfig, *, rngs: nnx.Rngs):
+        n = config.num_hidden_layers
+        self.layers = nnx.List([Block(config, rngs=rngs) for _ in range(n)])
+
+    def __call__(
+        self, x: Float[Array, "b t d"], *, causal: bool
+    ) -> Float[Array, "b t d"]:
+        for layer in self.layers:
+            x = layer(x, causal)
+        return x
+
+
+class TextEmbeddings(nnx.Module):
+    def __init__(self, config: TextConfig, *, rngs: nnx.Rngs):
+        d = config.hidden_size
+        self.token_embedding = Embedding(config.vocab_size, d, rngs=rngs)
+        self.position_embedding = Embedding(
+            config.max_position_embeddings, d, rngs=rngs
+        )
+
+
+class TextTransformer(nnx.Module):
+    def __init__(self, config: TextConfig, *, rngs: nnx.Rngs):
+        self.embeddings = TextEmbeddings(config, rngs=rngs)
+        self.encoder = Encoder(config, rngs=rngs)
+        self.final_layer_norm = LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.eos_token_id = config.eos_token_id
+
+    def hidden(
+        self, ids: Int[Array, "b t"], dtype: Any = jnp.float32
+    ) -> Float[Array, "b t d"]:
+        """The last hidden state, after the final norm."""
+        tokens = self.embeddings.token_embedding.weight[...][ids]
+        places = self.embeddings.position_embedding.weight[...][: ids.shape[1]]
+        x = (tokens + places[None]).astype(dtype)
+        return self.final_layer_norm(self.encoder(x, causal=True))
+
+    def pooled(
+        self, ids: Int[Array, "b t"], hidden: Float[Array, "b t d"]
+    ) -> Float[Array, "b d"]:
+        """The state at the end-of-text token.
+
+        Configs from before transformers 4.31 store ``eos_token_id: 2``, which no
+        vocabulary uses; there the end is the largest id.
+        """
+        legacy = self.eos_token_id == 2
+        end = ids if legacy else (ids == self.eos_token_id).astype(jnp.int32)
+        return jnp.take_along_axis(hidden, end.argmax(1)[:, None, None], axis=1)[:, 0]
+
+
+class VisionEmbeddings(nnx.Module):
+    def __init__(self, config: VisionConfig, *, rngs: nnx.Rngs):
+        d, patch = config.hidden_size, config.patch_size
+        self.class_embedding = nnx.Param(0.02 * jax.random.normal(rngs.params(), (d,)))
+        self.patch_embedding = Conv(
+            config.num_channels,
+            d,
+            patch,
+            stride=patch,
+            padding=((0, 0), (0, 0)),
+            bias=False,
+            rngs=rngs,
+        )
+        tokens = (config.image_size // patch) ** 2 + 1
+        self.position_embedding = Embedding(tokens, d, rngs=rngs)
+
+    def __call__(self, pixels: Float[Array, "b h w c"]) -> Float[Array, "b t d"]:
+        x = self.patch_embedding(pixels)
+        b, _, _, d = x.shape
+        cls = self.class_embedding[...].astype(x.dtype)
+        cls = jnp.broadcast_to(cls, (b, 1, d))
+        x = jnp.concatenate([cls, x.reshape(b, -1, d)], axis=1)
+        return x + self.position_embedding.weight[...].astype(x.dtype)[None]
+
+
+class VisionTransformer(nnx.Module):
+    def __init__(self, config: VisionConfig, *, rngs: nnx.Rngs):
+        d, eps = config.hidden_size, config.layer_norm_eps
+        self.embeddings = VisionEmbeddings(config, rngs=rngs)
+        self.pre_layrnorm = LayerNorm(d, eps=eps)  # the checkpoints' own spelling
+        self.encoder = Encoder(config, rngs=rngs)
+        self.post_layernorm = LayerNorm(d, eps=eps)
+
+    def pooled(self, pixels: Float[Array, "b h w c"]) -> Float[Array, "b d"]:
+        """The normalised class token."""
+        x = self.encoder(self.pre_layrnorm(self.embeddings(pixels)), causal=False)
+        return self.post_layernorm(x[:, 0])
+
+
+class Clip(nnx.Module):
+    def __init__(self, config: Config, *, rngs: nnx.Rngs):
+        if config.text:
+            self.text_model = TextTransformer(config.text, rngs=rngs)
+        if config.vision:
+            self.vision_model = VisionTransformer(config.vision, rngs=rngs)
+        if config.text and config.text_projection:
+            d = config.text.hidden_size
+            self.text_projection = Linear(
+                d, config.text_projection, bias=False, rngs=rngs
+            )
+        if config.vision and config.visual_projection:
+            d = config.vision.hidden_size
+            self.visual_projection = Linear(
+                d, config.visual_projection, bias=False, rngs=rngs
+            )
+        if config.logit_scale:
+            self.logit_scale = nnx.Param(jnp.asarray(2.6592))
+
+    def hidden_text(self, ids: Int[Array, "b t"]) -> Float[Array, "b t d"]:
+        """Last hidden state of the text tower: Stable Diffusion's conditioning."""
+        return self.text_model.hidden(ids)
+
+    def encode_text(self, ids: Int[Array, "b t"]) -> Float[Array, "b p"]:
+        """Projected text feature, not normalised."""
+        hidden = self.text_model.hidden(ids)
+        return self.text_projection(self.text_model.pooled(ids, hidden))
+
+    def encode_image(self, pixels: Float[Array, "b h w c"]) -> Float[Array, "b p"]:
+        """Projected image feature, not normalised (``get_image_features``)."""
+        return self.visual_projection(self.vision_model.pooled(pixels))
+
+    def __call__(
+        self, pixels: Float[Array, "b h w c"], ids: Int[Array, "m t"]
+    ) -> tuple[Float[Array, "b p"], Float[Array, "m p"]]:
+        """Projected image and text features."""
+        return self.encode_image(pixels), self.encode_text(ids)
+
+
+_LINEAR = r"encoder\..*(?:[qkv]_proj|out_proj|fc1|fc2)"
+_NORM = r"encoder\..*layer_norm[12]|final_layer_norm|pre_layrnorm|post_layernorm"
+# Lone text towers are published with the prefix and, since transformers 5, without.
+_TOWERS = ((r"(?:text_model\.)?", "text_model"), (r"vision_model\.", "vision_model"))
+
+RULES = (
+    *(
+        Rule(rf"{prefix}({name})\.{leaf}", rf"{tower}.\1.{leaf}", transform)
+        for prefix, tower in _TOWERS
+        for name, leaf, transform in (
+            (_LINEAR, "weight", linear),
+            (_LINEAR, "bias", keep),
+            (_NORM, "weight", keep),
+            (_NORM, "bias", keep),
+            (r"embeddings\.(?:token|position)_embedding", "weight", keep),
+        )
+    ),
+    Rule(r"(vision_model\.embeddings\.patch_embedding\.weight)", r"\1", conv),
+    Rule(r"(vision_model\.embeddings\.class_embedding|logit_scale)", r"\1", keep),
+    Rule(r"((?:text|visual)_projection\.weight)", r"\1", linear),
+    Rule(r".*position_ids", None),  # a buffer that older files carry
+)
+
+CLASS_NAMES = (
+    "CLIPModel",
+    "CLIPTextModel",
+    "CLIPTextModelWithProjection",
+    "CLIPVisionModelWithProjection",
+)
+
+
+def config_from_json(raw: dict[str, Any]) -> Config:
+    """A flat tower config or CLIPModel's nested one -> Config."""
+    name = (raw.get("architectures") or ("",))[0]
+    if name == "CLIPModel":
+        width = raw.get("projection_dim", 512)
+        return Config(
+            text=read_config(TextConfig, raw.get("text_config", {})),
+            vision=read_config(VisionConfig, raw.get("vision_config", {})),
+            text_projection=width,
+            visual_projection=width,
+            logit_scale=True,
+        )
+    if name.startswith("CLIPVision"):
+        vision = read_config(VisionConfig, raw)
+        return Config(vision=vision, visual_projection=vision.projection_dim)
+    text = read_config(TextConfig, raw)
+    projection = text.projection_dim if name.endswith("WithProjection") else None
+    return Config(text=text, text_projection=projection)
+
+
+def load(
+    path_or_id: str,
+    *,
+    subfolder: str = "",
+    variant: str | None = None,
+    revision: str | None = None,
+    dtype: Any = jnp.float32,
+    param_dtype: Any = None,
+) -> Port:
+    """Load a CLIP directory or hub id.
+
+    ``port.apply(params, pixels, ids)`` gives both features; ``method="encode_image"``,
+    ``"encode_text"`` and ``"hidden_text"`` give one. Pixels are NHWC, preprocessed.
+
+    >>> clip = load("openai/clip-vit-base-patch16")                # doctest: +SKIP
+    >>> clip.apply(clip.params, pixels, method="encode_image")     # doctest: +SKIP
+    """
+    return load_port(
+        path_or_id,
+        Clip,
+        config_from_json,
+        RULES,
+        class_names=CLASS_NAMES,
+        subfolder=subfolder,
+        variant=variant,
+        revision=revision,
+        dtype=dtype,
+        param_dtype=param_dtype,
+    )
