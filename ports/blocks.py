@@ -53,10 +53,18 @@ class Downsample(nnx.Module):
 
 
 class Upsample(nnx.Module):
-    """Nearest-neighbour doubling, then a convolution."""
+    """Nearest-neighbour doubling, then a convolution.
+
+    ``size`` is the skip connection's, one less than double after an odd image.
+    """
 
     def __init__(self, n: int, *, rngs: nnx.Rngs):
         self.conv = Conv(n, n, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
-        return self.conv(jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2))
+    def __call__(
+        self, x: Float[Array, "b h w c"], *, size: tuple[int, ...] | None = None
+    ) -> Float[Array, "b h2 w2 c"]:
+        x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
+        if size is not None:
+            x = x[:, : size[0], : size[1]]
+        return self.conv(x)

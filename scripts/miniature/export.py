@@ -23,7 +23,7 @@ def torch_layout(params: Params) -> dict[str, np.ndarray]:
         value = np.asarray(leaf, np.float16)
         if value.ndim == 4:
             value = value.transpose(3, 2, 0, 1)
-        elif value.ndim == 2 and "embedding.weight" not in name:
+        elif value.ndim == 2 and not name.endswith("_embedding.weight"):
             value = value.transpose(1, 0)
         out[name] = np.ascontiguousarray(value)
     return out
@@ -32,9 +32,19 @@ def torch_layout(params: Params) -> dict[str, np.ndarray]:
 def diffusers_model(folder: Path, class_name: str, config: Any, params: Params) -> None:
     """config.json and diffusion_pytorch_model.safetensors."""
     folder.mkdir(parents=True, exist_ok=True)
-    raw = {"_class_name": class_name, **dataclasses.asdict(config)}
+    raw = {"_class_name": class_name, **as_json(config)}
     write_json(folder / "config.json", raw)
     save_file(torch_layout(params), folder / "diffusion_pytorch_model.safetensors")
+
+
+def transformers_model(folder: Path, raw: dict[str, Any], params: Params) -> None:
+    """config.json and model.safetensors."""
+    write_json(folder / "config.json", raw)
+    save_file(torch_layout(params), folder / "model.safetensors")
+
+
+def as_json(config: Any) -> dict[str, Any]:
+    return dataclasses.asdict(config)
 
 
 def write_json(file: Path, value: Any) -> None:

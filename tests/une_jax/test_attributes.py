@@ -66,7 +66,10 @@ def test_celeba_layout_is_written_as_celeba_does(tmp_path):
         (CELEBA.replace("3", "4", 1), "line 1: says 4 images, but 3 follow"),
         (CELEBA.replace(" -1  1", " -1", 1), "line 3: expected a key and 2 values"),
         (CELEBA.replace("  1 -1", "  2 -1"), "line 4: value '2'"),
-        (CELEBA.replace("000002", "000001"), "line 4: '000001.jpg' is already on line 3"),
+        (
+            CELEBA.replace("000002", "000001"),
+            "line 4: '000001.jpg' is already on line 3",
+        ),
         (CELEBA.replace("Male", "Smiling"), "'Smiling' is repeated"),
         ("hello\n", "line 1: expected the number of images"),
         ("\nkey,Male\na,1\n", "line 1"),

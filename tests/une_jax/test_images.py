@@ -28,7 +28,15 @@ def test_examples_in_docstrings():
 
 
 def test_keys_are_relative_posix_paths_sorted_and_recursive(tmp_path):
-    for name in ["b.jpg", "a/z.PNG", "a/b/c.WebP", "a.tiff", "B.bmp", "x.jpeg", "y.tif"]:
+    for name in [
+        "b.jpg",
+        "a/z.PNG",
+        "a/b/c.WebP",
+        "a.tiff",
+        "B.bmp",
+        "x.jpeg",
+        "y.tif",
+    ]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     for name in [".hidden.jpg", "notes.txt", "a/.cache/d.jpg", "jpg"]:
@@ -149,6 +157,18 @@ def test_big_endian_16_bit_grey(tmp_path):
     assert images.decode(tmp_path / "a.tiff").getpixel((0, 0)) == (128,) * 3
 
 
+def test_12_bit_grey_is_scaled_by_its_own_range(tmp_path):
+    tags = [(256, 2), (257, 1), (258, 12), (259, 1), (262, 1), (273, 8), (279, 3)]
+    packed = (0xFFF_800).to_bytes(3, "big")  # two samples: 4095 and 2048
+    directory = struct.pack("<H", len(tags)) + b"".join(
+        struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags
+    )
+    header = b"II*\0" + struct.pack("<I", 12) + packed + b"\0"
+    (tmp_path / "a.tif").write_bytes(header + directory + bytes(4))
+    got = np.asarray(images.decode(tmp_path / "a.tif"))[0, :, 0].tolist()
+    assert got == [255, 128]
+
+
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_samples_without_a_fixed_range_are_refused(tmp_path, mode):
     Image.new(mode, (2, 2)).save(tmp_path / "a.tiff")
@@ -195,7 +215,11 @@ def bomb(path, side):
         return struct.pack(">I", len(data)) + kind + data + crc
 
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    chunks = (
+        chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b""))
+        + chunk(b"IEND", b"")
+    )
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
 
 
@@ -287,7 +311,9 @@ def test_psnr_is_per_image_and_infinite_for_equal_images():
     b = a.copy()
     b[1] += np.float32(0.1)
     b[2, 0] += np.float32(0.01)
-    expected = -10 * np.log10(np.mean(np.square(a - b, dtype=np.float64)[1:], (1, 2, 3)))
+    expected = -10 * np.log10(
+        np.mean(np.square(a - b, dtype=np.float64)[1:], (1, 2, 3))
+    )
     got = images.psnr(a, b)
     assert got[0] == np.inf
     np.testing.assert_allclose(got[1:], expected, rtol=1e-4)

@@ -10,7 +10,7 @@ import json
 import os
 import reprlib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from une_jax.errors import UneError
 from une_jax.zoo import checks
@@ -38,7 +38,7 @@ def from_bytes(data: bytes) -> Manifest:
         raise UneError("not a manifest: nested too deeply") from error
     except ValueError as error:
         raise UneError(f"not a manifest: {error}") from error
-    checks.require(isinstance(content, dict), "the top level", "is not an object")
+    checks.require(isinstance(content, dict), "manifest", "is not an object")
     version = content.get("format_version")
     if type(version) is not int or version != FORMAT_VERSION:
         raise UneError(
@@ -46,18 +46,15 @@ def from_bytes(data: bytes) -> Manifest:
             f"{FORMAT_VERSION}; use the une-jax that wrote the zoo"
         )
     content.pop("sha256", None)  # compared below, with all the rest
-    content = _fields(content, Manifest, "the top level")
-    manifest = Manifest(
-        **{
-            **content,
-            "views": tuple(_view(item) for item in _list(content, "views")),
-            "shards": tuple(_shard(item) for item in _list(content, "shards")),
-            "attribute_names": tuple(
-                checks.text(name, "attribute_names")
-                for name in _list(content, "attribute_names")
-            ),
-        }
-    )
+    content = _fields(content, Manifest, "manifest")
+    for name in content["attribute_names"]:
+        checks.text(name, "attribute_names")
+    lists = {
+        "views": tuple(_view(item) for item in content["views"]),
+        "shards": tuple(_shard(item) for item in content["shards"]),
+        "attribute_names": tuple(content["attribute_names"]),
+    }
+    manifest = Manifest(**{**content, **lists})
     if to_bytes(manifest) != data:
         raise UneError("altered: the content does not match its own sha256")
     return manifest
@@ -93,31 +90,33 @@ def read_bytes(folder: str | os.PathLike[str]) -> bytes:
 
 def _view(content: Any) -> View:
     content = _fields(content, View, "views")
-    shape = content["shape"]
-    return View(**{**content, "shape": tuple(shape) if type(shape) is list else shape})
+    for length in content["shape"]:
+        checks.integer(length, "views.shape", low=1)
+    return View(**{**content, "shape": tuple(content["shape"])})
 
 
 def _shard(content: Any) -> Shard:
     content = _fields(content, Shard, "shards")
     files = {
-        part: File(**_fields(content[part], File, f"shards: {part}"))
+        part: File(**_fields(content[part], File, f"shards.{part}"))
         for part in ("tensors", "table")
     }
     return Shard(**{**content, **files})
 
 
 def _fields(content: Any, kind: type, where: str) -> dict[str, Any]:
+    """The fields of an object, if they are those of the dataclass, and of its types."""
     checks.require(isinstance(content, dict), where, "is not an object")
-    expected = {field.name for field in dataclasses.fields(kind)}
-    missing, unknown = sorted(expected - set(content)), sorted(set(content) - expected)
+    fields = {field.name: field.type for field in dataclasses.fields(kind)}
+    missing, unknown = sorted(set(fields) - set(content)), set(content) - set(fields)
     checks.require(not missing, where, f"lacks {', '.join(missing)}")
     checks.require(not unknown, where, f"has unknown {reprlib.repr(unknown)}")
+    for name, hint in fields.items():
+        # A tuple is a list in JSON, and an inner dataclass an object.
+        wanted = {str: str, int: int, tuple: list}.get(get_origin(hint) or hint, dict)
+        problem = f"is {reprlib.repr(content[name])}, not {wanted.__name__}"
+        checks.require(type(content[name]) is wanted, f"{where}.{name}", problem)
     return content
-
-
-def _list(content: dict[str, Any], field: str) -> list[Any]:
-    checks.require(type(content[field]) is list, field, "is not a list")
-    return content[field]
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
