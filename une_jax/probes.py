@@ -15,7 +15,7 @@ from une_jax.errors import UneError
 
 # Components whose variance is a smaller part of the largest one's than this cannot be
 # told from the rounding of a float32 Gram matrix, and are dropped.
-RANK_TOL = 1e-6
+RANK_TOL = 3e-6
 # Squared Newton decrement (twice the log-likelihood still to be gained, in nats) at
 # which an attribute is done.
 NEWTON_TOL = 1e-6
@@ -61,7 +61,7 @@ def fit(
         components: of PCA; at most min(n - 1, d), which is also the default. The paper
             has 500 for generators and 310 for encoders.
         l2: strength of the penalty.
-        max_iter: Newton steps at most; 5 to 15 are usual.
+        max_iter: Newton steps at most; 10 to 20 are usual.
 
     Returns:
         A probe. An attribute with one class only gets weight 0 and, as bias, the log
@@ -98,7 +98,7 @@ def fit(
     q, r = jnp.linalg.qr(projected)
     root_n = jnp.sqrt(jnp.float32(n))
     white = jnp.where(kept[None], q, 0.0) * root_n
-    w, b, converged = _logistic(white, y > 0, l2, max_iter)
+    w, b, converged = _logistic(white, _positive(y), l2, max_iter)
     r = r + jnp.diag(jnp.where(kept, 0.0, 1.0))
     weight = (basis @ solve_triangular(r, w * root_n)).T
     explained = jnp.sum(projected**2) / jnp.maximum(jnp.sum(x**2), 1e-30)
@@ -127,7 +127,7 @@ def evaluate(scores: Float[Array, "n a"], y: Shaped[Array, "n a"]) -> ProbeMetri
     >>> m.accuracy.item(), m.auc.item(), m.base_rate.item()
     (0.75, 0.875, 0.5)
     """
-    positive, predicted = y > 0, scores > 0
+    positive, predicted = _positive(y), scores > 0
     base_rate = positive.mean(axis=0)
     true_positives = jnp.mean(predicted, axis=0, where=positive)
     true_negatives = jnp.mean(~predicted, axis=0, where=~positive)
@@ -137,6 +137,10 @@ def evaluate(scores: Float[Array, "n a"], y: Shaped[Array, "n a"]) -> ProbeMetri
         auc=jax.vmap(_auc, in_axes=1)(scores.astype(jnp.float32), positive),
         base_rate=jnp.maximum(base_rate, 1 - base_rate),
     )
+
+
+def _positive(y: Shaped[Array, "n a"]) -> Bool[Array, "n a"]:
+    return y.astype(jnp.float32) > 0
 
 
 def _principal_basis(x: Array, k: int) -> Float32[Array, "d k"]:
@@ -167,7 +171,8 @@ def _logistic(
     n, k = z.shape
     z = jnp.concatenate([z, jnp.ones((n, 1), jnp.float32)], axis=1)
     penalty = jnp.full((k + 1, 1), l2, jnp.float32).at[k].set(0.0)
-    target, positives = y.astype(jnp.float32), y.sum(axis=0)
+    target = y.astype(jnp.float32)
+    positives = target.sum(axis=0)
     one_class = (positives == 0) | (positives == n)
     odds = (positives + 0.5) / (n - positives + 0.5)
     start = jnp.zeros((k + 1, y.shape[1]), jnp.float32).at[k].set(jnp.log(odds))
@@ -225,6 +230,6 @@ def _auc(score: Float32[Array, " n"], y: Bool[Array, " n"]) -> Float32[Array, ""
     negatives = jnp.sort(jnp.where(y, jnp.iinfo(jnp.int32).max, order))
     below = jnp.searchsorted(negatives, order, side="left")
     not_above = jnp.searchsorted(negatives, order, side="right")
-    wins = (below + not_above).astype(jnp.float32) / (2 * jnp.sum(~y))
-    auc = jnp.mean(wins, where=y)
+    wins = (below + not_above).astype(jnp.float32) / 2
+    auc = jnp.mean(wins / jnp.sum(~y).astype(jnp.float32), where=y)
     return jnp.where(jnp.all(y) | jnp.isnan(score).any(), jnp.nan, auc)

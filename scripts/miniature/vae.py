@@ -44,7 +44,7 @@ def loss_fn(port: Port):
 
 
 def run(runs: Path, out: Path, *, steps: int, faces: int) -> None:
-    """Train, measure the latents' scale, write ``out/vae`` in diffusers' layout."""
+    """Train, measure the latents' scale, write ``out/mini-sd15/vae``."""
     images = data.images(faces)
     port = init(vae.AutoencoderKL, CONFIG, jax.random.key(11))
     params = train(
@@ -57,7 +57,7 @@ def run(runs: Path, out: Path, *, steps: int, faces: int) -> None:
     )
     latents = latents_of(port._replace(params=params), images[:4096])
     config = dataclasses.replace(CONFIG, scaling_factor=float(1 / latents.std()))
-    export.diffusers_model(out / "vae", "AutoencoderKL", config, params)
+    export.diffusers_model(out / "mini-sd15" / "vae", "AutoencoderKL", config, params)
 
 
 def latents_of(port: Port, images: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ from small_zoo import (
 
 from une_jax import zoo
 from une_jax.errors import UneError
-from une_jax.zoo import atomic
+from une_jax.zoo import atomic, rows, writer
 
 
 class Killed(BaseException):
@@ -103,16 +103,16 @@ def test_shards_may_be_committed_in_any_order(tmp_path):
 
 
 def test_pending_are_the_shards_not_committed(tmp_path):
-    writer = zoo.create(tmp_path, MANIFEST)
-    assert writer.pending() == [0, 1, 2]
-    commit(writer, 1)
-    assert writer.pending() == [0, 2]
+    made = zoo.create(tmp_path, MANIFEST)
+    assert made.pending() == [0, 1, 2]
+    commit(made, 1)
+    assert made.pending() == [0, 2]
     assert zoo.create(tmp_path, MANIFEST).pending() == [0, 2]
-    assert writer.rows_of(2) == range(8, 10)
+    assert made.rows_of(2) == range(8, 10)
 
 
 def test_files_are_written_tensors_rows_manifest(tmp_path, monkeypatch):
-    writer = zoo.create(tmp_path, MANIFEST)
+    made = zoo.create(tmp_path, MANIFEST)
     order = []
     write = atomic.write_bytes_atomically
     monkeypatch.setattr(
@@ -120,7 +120,7 @@ def test_files_are_written_tensors_rows_manifest(tmp_path, monkeypatch):
         "write_bytes_atomically",
         lambda path, data: (order.append(path.name), write(path, data)),
     )
-    commit(writer, 0)
+    commit(made, 0)
     assert order == ["00000.safetensors", "00000.parquet", "manifest.json"]
 
 
@@ -182,14 +182,14 @@ def test_other_libraries_read_the_files(tmp_path):
 
 def test_neither_strides_nor_chunks_change_the_bytes(tmp_path):
     expected = contents(build(tmp_path / "a", [0]))
-    writer = zoo.create(tmp_path / "b", MANIFEST)
-    rows = writer.rows_of(0)
+    made = zoo.create(tmp_path / "b", MANIFEST)
+    span = made.rows_of(0)
     arrays = {
         name: np.asfortranarray(array)
-        for name, array in reversed(arrays_of(rows).items())
+        for name, array in reversed(arrays_of(span).items())
     }
     chunked = pa.concat_tables([table_of(range(0, 3)), table_of(range(3, 4))])
-    writer.commit(0, arrays, chunked)
+    made.commit(0, arrays, chunked)
     assert contents(tmp_path / "b") == expected
 
 
@@ -234,44 +234,63 @@ def test_only_our_own_leftovers_are_removed_on_resume(tmp_path):
 
 def test_a_committed_shard_is_replaced_only_when_asked(tmp_path):
     before = contents(build(tmp_path))
-    writer = zoo.create(tmp_path, MANIFEST)
-    rows = writer.rows_of(0)
-    table = table_of(rows)
+    made = zoo.create(tmp_path, MANIFEST)
+    span = made.rows_of(0)
+    table = table_of(span)
     with pytest.raises(UneError, match="shard 0 is committed already"):
-        writer.commit(0, arrays_of(rows), table)
+        made.commit(0, arrays_of(span), table)
     assert contents(tmp_path) == before
     # Row 2 had failed; now it is there.
     statuses = pa.array(["ok"] * 4)
     table = table.set_column(2, "status", statuses)
     table = table.set_column(3, "reason", pa.array([""] * 4))
     arrays = {
-        name: array + array.dtype.type(1) for name, array in arrays_of(rows).items()
+        name: array + array.dtype.type(1) for name, array in arrays_of(span).items()
     }
-    writer.commit(0, arrays, table, replace=True)
+    made.commit(0, arrays, table, replace=True)
     assert zoo.verify(tmp_path) == []
     assert len(zoo.open(tmp_path)["mini-sd"]) == 9
 
 
 def test_a_shard_killed_while_replaced_is_pending(tmp_path):
     path = build(tmp_path / "zoo")
-    writer = zoo.create(path, MANIFEST)
-    rows = writer.rows_of(0)
+    made = zoo.create(path, MANIFEST)
+    span = made.rows_of(0)
     for point in range(4, 14):
         with killed_at(point):
-            writer.commit(0, arrays_of(rows), table_of(rows), replace=True)
+            made.commit(0, arrays_of(span), table_of(span), replace=True)
         zoo.open(path)
-        if point < 14 and writer.pending():
-            assert writer.pending() == [0]
+        if point < 14 and made.pending():
+            assert made.pending() == [0]
             commit(zoo.create(path, MANIFEST), 0)
     assert zoo.verify(path) == []
 
 
-def test_two_writers_do_not_lose_each_others_shards(tmp_path):
-    one, two = (zoo.create(tmp_path, MANIFEST) for _ in range(2))
-    commit(one, 0)
-    commit(two, 1)
-    commit(one, 2)
+def test_two_writers_do_not_lose_each_others_shards(tmp_path, monkeypatch):
+    zoo.create(tmp_path, MANIFEST)
+    checked, others = writer._checked, [1, 2]
+
+    def slow(*args):
+        if others:  # another process commits while this one is at work
+            commit(zoo.create(tmp_path, MANIFEST), others.pop())
+        return checked(*args)
+
+    monkeypatch.setattr(writer, "_checked", slow)
+    commit(zoo.create(tmp_path, MANIFEST), 0)
     assert zoo.open(tmp_path).complete and zoo.verify(tmp_path) == []
+
+
+def test_long_tables_do_not_depend_on_their_chunks():
+    size = 30_000  # several pages
+    draws = np.random.default_rng(0).random(size)
+    whole = pa.table(
+        {
+            "key": [f"{i:060d}.jpg" for i in range(size)],
+            "Male": pa.array(draws < 0.5, mask=draws > 0.9),
+        }
+    )
+    parts = [whole.slice(i, 700) for i in range(0, size, 700)]
+    assert rows.encode(pa.concat_tables(parts)) == rows.encode(whole)
 
 
 def wrong(column, values, type=None):
@@ -305,10 +324,10 @@ def wrong(column, values, type=None):
     ],
 )
 def test_wrong_rows_are_refused_and_nothing_is_written(tmp_path, table, message):
-    writer = zoo.create(tmp_path, MANIFEST)
+    made = zoo.create(tmp_path, MANIFEST)
     before = contents(tmp_path)
     with pytest.raises(UneError, match=f"^(shard 0: )?.*{message}"):
-        writer.commit(0, arrays_of(range(4)), table)
+        made.commit(0, arrays_of(range(4)), table)
     assert contents(tmp_path) == before
 
 
@@ -347,10 +366,10 @@ def put(place, value):
     ],
 )
 def test_wrong_arrays_are_refused_and_nothing_is_written(tmp_path, arrays, message):
-    writer = zoo.create(tmp_path, MANIFEST)
+    made = zoo.create(tmp_path, MANIFEST)
     before = contents(tmp_path)
     with pytest.raises(UneError, match=message):
-        writer.commit(0, arrays, table_of(range(4)))
+        made.commit(0, arrays, table_of(range(4)))
     assert contents(tmp_path) == before
 
 

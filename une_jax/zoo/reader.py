@@ -58,7 +58,8 @@ class Latents:
         owner = np.searchsorted(starts, wanted, side="right") - 1
         for i in np.unique(owner):
             block, mine = self.blocks[i], np.flatnonzero(owner == i)
-            out[mine] = self._read(block)[wanted[mine] - block.start]
+            here = wanted[mine] - block.start
+            out[_run(mine)] = self._read(block)[_run(here)]
         return out.reshape(*np.shape(places), *self.view.shape)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -75,6 +76,12 @@ class Latents:
             )
         except (OSError, ValueError) as error:
             raise UneError(f"{block.path}: cannot read: {error}") from error
+
+
+def _run(index: Int[np.ndarray, " m"]) -> slice | Int[np.ndarray, " m"]:
+    """A slice where the indices are consecutive: numpy copies it as one block."""
+    consecutive = index[-1] - index[0] == len(index) - 1 and (np.diff(index) == 1).all()
+    return slice(index[0], index[-1] + 1) if consecutive else index
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

@@ -67,10 +67,12 @@ def decode(data: bytes, manifest: Manifest, rows: int) -> pa.Table:
     """
     try:
         table = pq.read_table(pa.BufferReader(data))
-    except (pa.ArrowException, OSError) as error:
+        table.validate(full=True)
+        names = table.column_names  # decoded here, and perhaps no UTF-8
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise UneError(f"not a Parquet file: {' '.join(str(error).split())}") from error
     if table.num_rows != rows:
-        raise UneError(f"{table.num_rows} rows, not {rows}")
+        raise UneError(f"{table.num_rows} rows of {len(names)} columns, not {rows} rows")
     return conform(table, manifest)
 
 

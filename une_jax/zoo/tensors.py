@@ -1,7 +1,7 @@
 """The latents of a shard: a safetensors file that is read through the page cache.
 
 The header is parsed here, strictly, because its offsets go straight into `np.memmap`;
-safetensors' own slices are eight times slower to read at random rows.
+safetensors' own slices read random rows three times slower.
 """
 
 import json

@@ -1,0 +1,249 @@
+"""Probes equal sklearn's pipeline, and the Bayes direction where that is known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from une_jax import probes
+from une_jax.errors import UneError
+
+# Compiled once a shape.
+fit = jax.jit(probes.fit, static_argnames=("components", "max_iter"))
+evaluate = jax.jit(probes.evaluate)
+
+
+def latents(n, d, decay=0.5, seed=0):
+    """Rows with a decaying spectrum in a random basis, and a mean."""
+    rng = np.random.default_rng(seed)
+    basis, _ = np.linalg.qr(rng.standard_normal((d, d)))
+    spread = np.arange(1, d + 1) ** -decay
+    return ((rng.standard_normal((n, d)) * spread) @ basis.T + 3).astype(np.float32)
+
+
+def attributes(x, a, seed=1):
+    """Noisy linear attributes, from rare to common."""
+    rng = np.random.default_rng(seed)
+    z = (x - x.mean(0)) @ rng.standard_normal((x.shape[1], a))
+    z = z / z.std(0) + 0.5 * rng.logistic(size=z.shape)
+    return z + np.linspace(-2, 1, a) > 0
+
+
+def sklearn_probe(x, y, components, l2):
+    """(weight, bias) in latent space, composed from the pipeline in float64."""
+    weights, biases = [], []
+    for labels in y.T:
+        pipeline = make_pipeline(
+            PCA(components, svd_solver="full"),
+            StandardScaler(),
+            LogisticRegression(C=1 / l2, solver="newton-cholesky", tol=1e-10),
+        ).fit(x.astype(np.float64), labels)
+        pca, scaler, regression = (step for _, step in pipeline.steps)
+        weight = (regression.coef_[0] / scaler.scale_) @ pca.components_
+        weights.append(weight)
+        at_zero = pipeline.decision_function(np.zeros((1, x.shape[1])))[0]
+        biases.append(at_zero)
+    return np.array(weights), np.array(biases), pca.explained_variance_ratio_.sum()
+
+
+@pytest.mark.parametrize(
+    "n, d, components, l2",
+    [
+        (400, 30, 10, 1.0),  # d x d
+        (400, 30, None, 1.0),
+        (400, 30, 30, 1e-3),
+        (60, 200, 20, 1.0),  # n x n
+        (60, 200, None, 1.0),  # separable: l2 alone holds the weights
+        (60, 200, 500, 1e-2),  # clipped to 59
+    ],
+)
+def test_equals_sklearns_pipeline(n, d, components, l2):
+    x = latents(n, d)
+    y = attributes(x, 5)
+    probe = fit(jnp.asarray(x), jnp.asarray(y), components=components, l2=l2)
+    k = min(components or n, n - 1, d)
+    weight, bias, explained = sklearn_probe(x, y, k, l2)
+    assert probe.converged.all()
+    np.testing.assert_allclose(probe.explained_variance, explained, rtol=1e-5)
+    np.testing.assert_allclose(
+        probe.weight, weight, rtol=1e-3, atol=1e-4 * np.abs(weight).max()
+    )
+    # Rows that the fit has not seen.
+    new = latents(100, d, seed=0)[::-1] + latents(100, d, seed=5) - 3
+    want = new.astype(np.float64) @ weight.T + bias
+    got = probes.scores(probe, jnp.asarray(new))
+    np.testing.assert_allclose(got, want, rtol=1e-3, atol=2e-4 * np.abs(want).max())
+
+
+def test_small_components_survive_float32():
+    """Spreads over a factor of 450: in the Gram matrix that is 200,000."""
+    x = latents(400, 30, decay=1.8)
+    y = attributes(x / x.std(0), 5)
+    probe = fit(jnp.asarray(x), jnp.asarray(y), l2=1.0)
+    weight, bias, _ = sklearn_probe(x, y, 30, 1.0)
+    want = x.astype(np.float64) @ weight.T + bias
+    got = np.asarray(probes.scores(probe, jnp.asarray(x)))
+    assert np.sqrt(np.mean((got - want) ** 2)) < 5e-3 * want.std()
+
+
+def test_finds_the_bayes_direction_of_a_gaussian_une():
+    """Zhat = C Z + noise, y linear in Z: the best score is Cov(Zhat)^-1 C w."""
+    rng = np.random.default_rng(2)
+    k, d, n = 6, 20, 20_000
+    c, w = rng.standard_normal((d, k)), rng.standard_normal((k, 2))
+    z = rng.standard_normal((n, k))
+    x = (z @ c.T + 0.5 * rng.standard_normal((n, d))).astype(np.float32)
+    y = z @ w + 0.5 * rng.standard_normal((n, 2)) > 0
+    bayes = np.linalg.solve(c @ c.T + 0.25 * np.eye(d), c @ w)
+    probe = fit(jnp.asarray(x), jnp.asarray(y))
+    # Compared as scores: correlation over the data.
+    scores = np.asarray(probes.scores(probe, jnp.asarray(x)))
+    for j in range(2):
+        assert np.corrcoef(scores[:, j], x @ bayes[:, j])[0, 1] > 0.999
+
+
+@pytest.mark.parametrize("n, d", [(400, 30), (60, 200)])
+def test_constant_and_repeated_columns_change_no_score(n, d):
+    """Both leave the rank where it was, and copies only share their weight."""
+    x = latents(n, d)
+    y = jnp.asarray(attributes(x, 5))
+    wide = np.concatenate([x, x[:, :5], np.full((n, 2), 7.0, np.float32)], axis=1)
+    x, wide = jnp.asarray(x), jnp.asarray(wide)
+    got = fit(wide, y)
+    assert got.converged.all()
+    np.testing.assert_allclose(got.weight[:, -2:], 0, atol=1e-4)
+    np.testing.assert_allclose(got.weight[:, :5], got.weight[:, d : d + 5], atol=1e-3)
+    want = probes.scores(fit(x, y, l2=1.0), x)
+    np.testing.assert_allclose(probes.scores(got, wide), want, rtol=0.01, atol=5e-3)
+
+
+def test_one_class_gives_a_finite_constant():
+    x = latents(70, 12)
+    y = attributes(x, 3)
+    y[:, 1], y[:, 2] = True, False
+    probe = fit(jnp.asarray(x), jnp.asarray(y))
+    np.testing.assert_array_equal(probe.weight[1:], 0)
+    np.testing.assert_allclose(probe.bias[1:], [np.log(141), -np.log(141)], rtol=1e-6)
+    assert probe.converged.all() and np.isfinite(probe.weight).all()
+    alone = fit(jnp.asarray(x), jnp.asarray(y[:, :1]))
+    np.testing.assert_allclose(probe.weight[:1], alone.weight, rtol=1e-4)
+
+
+def test_identical_rows_give_the_base_rate():
+    y = jnp.array([[True], [True], [False], [True]])
+    probe = fit(jnp.ones((4, 3)), y)
+    np.testing.assert_array_equal(probe.weight, 0)
+    np.testing.assert_allclose(probe.bias, np.log(3), rtol=1e-5)
+
+
+def test_an_attribute_does_not_see_the_others():
+    x = latents(400, 30)
+    y = attributes(x, 5)
+    together = fit(jnp.asarray(x), jnp.asarray(y))
+    alone = fit(jnp.asarray(x), jnp.asarray(y[:, 2:3]))
+    np.testing.assert_allclose(
+        together.weight[2], alone.weight[0], rtol=1e-4, atol=1e-5
+    )
+
+
+def test_labels_may_be_bool_zero_one_or_signed():
+    x = jnp.asarray(latents(70, 12))
+    y = attributes(np.asarray(x), 3)
+    want = fit(x, jnp.asarray(y)).weight
+    for coded in (y.astype(np.float32), np.where(y, 1, -1)):
+        np.testing.assert_array_equal(fit(x, jnp.asarray(coded)).weight, want)
+
+
+def test_works_under_jit_and_vmap():
+    xs = jnp.stack([latents(70, 12, seed=s) for s in (0, 1)])
+    y = jnp.asarray(attributes(np.asarray(xs[0]), 3))
+    loops = [fit(x, y) for x in xs]
+    got = jax.vmap(lambda x: fit(x, y))(xs)
+    for i, probe in enumerate(loops):
+        np.testing.assert_allclose(got.weight[i], probe.weight, rtol=1e-3, atol=1e-4)
+        assert got.converged[i].all()
+    # A path of penalties: the weights shrink.
+    path = jax.vmap(lambda l2: fit(xs[0], y, l2=l2))(jnp.array([0.1, 1.0, 10.0]))
+    lengths = jnp.linalg.norm(path.weight, axis=2)
+    assert (lengths[:-1] > lengths[1:]).all()
+
+
+def test_too_few_iterations_are_reported():
+    x = latents(70, 12)
+    y = jnp.asarray(attributes(x, 3))
+    assert not fit(jnp.asarray(x), y, max_iter=1).converged.any()
+
+
+def test_half_precision_latents_are_fitted_in_float32():
+    x = latents(70, 12).astype(np.float16)
+    y = jnp.asarray(attributes(x.astype(np.float32), 3))
+    probe = fit(jnp.asarray(x), y)
+    want = fit(jnp.asarray(x, jnp.float32), y)
+    np.testing.assert_array_equal(probe.weight, want.weight)
+
+
+@pytest.mark.parametrize(
+    "rows, components, says",
+    [(10, 0, "components is 0; use 1 or more"), (1, None, "at least 2 rows")],
+)
+def test_bad_input_is_named(rows, components, says):
+    with pytest.raises(UneError, match=says):
+        fit(jnp.ones((rows, 3)), jnp.ones((rows, 1)), components=components)
+
+
+# evaluate
+
+
+@pytest.mark.parametrize("rounding", [None, 1, 0])
+def test_metrics_equal_sklearns(rounding):
+    rng = np.random.default_rng(3)
+    y = rng.random((3000, 4)) < [0.02, 0.3, 0.5, 0.9]
+    scores = (y + rng.standard_normal(y.shape) * 1.5 - 0.5).astype(np.float32)
+    if rounding is not None:
+        scores = scores.round(rounding)  # many ties, and both zeros
+    assert rounding is None or (np.signbit(scores) & (scores == 0)).any()
+    metrics = evaluate(jnp.asarray(scores), jnp.asarray(y))
+    for j in range(4):
+        predicted = scores[:, j] > 0
+        want = (
+            (predicted == y[:, j]).mean(),
+            balanced_accuracy_score(y[:, j], predicted),
+            roc_auc_score(y[:, j], scores[:, j]),
+            max(y[:, j].mean(), 1 - y[:, j].mean()),
+        )
+        np.testing.assert_allclose([m[j] for m in metrics], want, rtol=1e-6)
+
+
+def test_auc_at_the_edges():
+    def auc(scores, y):
+        return evaluate(jnp.array(scores)[:, None], jnp.array(y)[:, None]).auc[0]
+
+    assert auc([-jnp.inf, -1.0, 1.0, jnp.inf], [0, 0, 1, 1]) == 1
+    assert auc([-jnp.inf, -1.0, 1.0, jnp.inf], [1, 1, 0, 0]) == 0
+    assert auc([2.0, 2.0, 2.0, 2.0], [0, 1, 0, 1]) == 0.5
+    assert auc([-0.0, 0.0], [0, 1]) == 0.5
+    assert jnp.isnan(auc([1.0, jnp.nan], [0, 1]))
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_one_class_has_no_auc_but_an_accuracy(label):
+    y = jnp.full((5, 1), label)
+    metrics = probes.evaluate(jnp.ones((5, 1)), y)
+    assert jnp.isnan(metrics.auc[0]) and jnp.isnan(metrics.balanced_accuracy[0])
+    assert metrics.accuracy[0] == label and metrics.base_rate[0] == 1
+
+
+def test_evaluate_under_vmap():
+    rng = np.random.default_rng(4)
+    scores = jnp.asarray(rng.standard_normal((3, 50, 2)), jnp.float32)
+    y = jnp.asarray(rng.random((50, 2)) < 0.4)
+    got = jax.vmap(evaluate, in_axes=(0, None))(scores, y)
+    for i in range(3):
+        want = evaluate(scores[i], y)
+        np.testing.assert_allclose(got.auc[i], want.auc, rtol=1e-6)
+        np.testing.assert_allclose(got.accuracy[i], want.accuracy, rtol=1e-6)
