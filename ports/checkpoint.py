@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,11 @@ class CheckpointError(ValueError):
 
 
 def locate(
-    path_or_id: str, *, subfolder: str = "", revision: str | None = None
+    path_or_id: str,
+    *,
+    subfolder: str = "",
+    revision: str | None = None,
+    variant: str | None = None,
 ) -> Path:
     """The local folder of a checkpoint, downloaded from the hub where needed.
 
@@ -27,7 +32,7 @@ def locate(
                 f"no model directory at {path_or_id!r}: give a directory in diffusers "
                 "or transformers layout, or a hub id like 'owner/name'"
             )
-        local = _download(path_or_id, subfolder=subfolder, revision=revision)
+        local = _download(path_or_id, subfolder, revision, variant)
     folder = local / subfolder
     if not folder.is_dir():
         raise CheckpointError(
@@ -36,16 +41,24 @@ def locate(
     return folder
 
 
-def _download(repo_id: str, *, subfolder: str, revision: str | None) -> Path:
+def _download(
+    repo_id: str, subfolder: str, revision: str | None, variant: str | None
+) -> Path:
     import huggingface_hub
     from huggingface_hub import errors
 
+    # One folder and one variant of it: repositories often hold every weight four times.
+    # (In these patterns * also matches slashes.)
+    tag = f".{variant}" if variant else ""
+    weights = [f"{s}{t}.safetensors" for s in STEMS for t in (tag, f"{tag}-*", f"-*{tag}")]
     prefix = f"{subfolder}/" if subfolder else ""
-    patterns = [prefix + p for p in ("*.json", "*.safetensors", "*.txt", "*.model")]
     try:
         return Path(
             huggingface_hub.snapshot_download(
-                repo_id, revision=revision, allow_patterns=patterns
+                repo_id,
+                revision=revision,
+                allow_patterns=[prefix + p for p in ("*.json", "*.txt", *weights)],
+                ignore_patterns=None if subfolder else ["*/*"],
             )
         )
     except errors.GatedRepoError as e:
@@ -123,11 +136,12 @@ def _no_weights(folder: Path, variant: str | None) -> str:
     return f"{folder} has no .safetensors weights"
 
 
-def sha256(folder: Path, *, variant: str | None = None) -> str:
-    """One hash over the bytes of all weight files, in order."""
+def sha256(folders: Sequence[Path], *, variant: str | None = None) -> str:
+    """One hash over the bytes of all weight files of these folders, in order."""
     digest = hashlib.sha256()
-    for file in weight_files(folder, variant=variant):
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
+    for folder in folders:
+        for file in weight_files(folder, variant=variant):
+            with file.open("rb") as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
     return digest.hexdigest()

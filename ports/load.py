@@ -99,7 +99,9 @@ def load_port(
     param_dtype: Any,
 ) -> Port:
     """Config, weights and pure function of one checkpoint folder."""
-    folder = locate(path_or_id, subfolder=subfolder, revision=revision)
+    folder = locate(
+        path_or_id, subfolder=subfolder, revision=revision, variant=variant
+    )
     raw = read_json(folder / "config.json")
     if (name := class_name(raw)) not in class_names:
         raise CheckpointError(

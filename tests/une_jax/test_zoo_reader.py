@@ -22,7 +22,7 @@ from small_zoo import (
 
 from une_jax import zoo
 from une_jax.errors import UneError
-from une_jax.zoo import tensors
+from une_jax.zoo import rows, tensors
 
 
 @pytest.fixture(scope="module")
@@ -98,10 +98,10 @@ def test_a_slice_reads_only_its_own_rows_and_shards(tmp_path, monkeypatch):
     )
     writer = zoo.create(tmp_path, manifest)
     for i in writer.pending():
-        rows = writer.rows_of(i)
-        table = table_of(rows).select(range(5))
-        array = np.ones((len(rows), 16_384), np.float32)
-        array[[row in (2, 5) for row in rows]] = 0
+        span = writer.rows_of(i)
+        table = table_of(span).select(range(5))
+        array = np.ones((len(span), 16_384), np.float32)
+        array[[row in (2, 5) for row in span]] = 0
         writer.commit(i, {"big": array}, table)
     row_bytes = 4 * 16_384
     maps = []
@@ -191,6 +191,14 @@ def test_damaged_rows_are_refused(path):
     file.write_bytes(data)
     with pytest.raises(UneError, match="rows/00001.parquet: damaged"):
         zoo.open(path)
+
+
+@pytest.mark.parametrize("old", [b"status", b"truncated", b"PAR1"])
+def test_rows_that_are_no_text_or_no_parquet_are_refused(old):
+    data = rows.encode(rows.conform(table_of(range(4)), MANIFEST))
+    assert rows.decode(data, MANIFEST, 4).num_rows == 4
+    with pytest.raises(UneError, match="not a Parquet file"):
+        rows.decode(data.replace(old, b"\xff" * len(old)), MANIFEST, 4)
 
 
 def test_a_file_that_shrinks_later_is_named_when_read(path):

@@ -68,11 +68,11 @@ def decode(data: bytes, manifest: Manifest, rows: int) -> pa.Table:
     try:
         table = pq.read_table(pa.BufferReader(data))
         table.validate(full=True)
-        names = table.column_names  # decoded here, and perhaps no UTF-8
+        _ = table.column_names  # raises where a name is no UTF-8
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UneError(f"not a Parquet file: {' '.join(str(error).split())}") from error
     if table.num_rows != rows:
-        raise UneError(f"{table.num_rows} rows of {len(names)} columns, not {rows} rows")
+        raise UneError(f"{table.num_rows} rows, not {rows}")
     return conform(table, manifest)
 
 
