@@ -50,7 +50,9 @@ def _download(
     # One folder and one variant of it: repositories often hold every weight four times.
     # (In these patterns * also matches slashes.)
     tag = f".{variant}" if variant else ""
-    weights = [f"{s}{t}.safetensors" for s in STEMS for t in (tag, f"{tag}-*", f"-*{tag}")]
+    weights = [
+        f"{s}{t}.safetensors" for s in STEMS for t in (tag, f"{tag}-*", f"-*{tag}")
+    ]
     prefix = f"{subfolder}/" if subfolder else ""
     try:
         return Path(
@@ -92,7 +94,9 @@ def read_json(file: Path) -> dict[str, Any]:
 
 def class_name(config: dict[str, Any]) -> str:
     """The architecture that a config names (diffusers' or transformers' key)."""
-    return config.get("_class_name") or next(iter(config.get("architectures") or ()), "")
+    return config.get("_class_name") or next(
+        iter(config.get("architectures") or ()), ""
+    )
 
 
 def weight_files(folder: Path, *, variant: str | None = None) -> list[Path]:
@@ -102,7 +106,10 @@ def weight_files(folder: Path, *, variant: str | None = None) -> list[Path]:
         single = folder / f"{stem}{tag}.safetensors"
         if single.is_file():
             return [single]
-        for name in (f"{stem}.safetensors.index{tag}", f"{stem}{tag}.safetensors.index"):
+        for name in (
+            f"{stem}.safetensors.index{tag}",
+            f"{stem}{tag}.safetensors.index",
+        ):
             if (folder / f"{name}.json").is_file():
                 return _shards(folder / f"{name}.json")
     raise CheckpointError(_no_weights(folder, variant))

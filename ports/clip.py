@@ -96,9 +96,7 @@ class SelfAttention(nnx.Module):
     def __call__(self, x: Float[Array, "b t d"], causal: bool) -> Float[Array, "b t d"]:
         b, t, d = x.shape
         split = (b, t, self.heads, d // self.heads)
-        q, k, v = (
-            p(x).reshape(split) for p in (self.q_proj, self.k_proj, self.v_proj)
-        )
+        q, k, v = (p(x).reshape(split) for p in (self.q_proj, self.k_proj, self.v_proj))
         return self.out_proj(attend(q, k, v, causal=causal).reshape(x.shape))
 
 

@@ -99,9 +99,7 @@ def load_port(
     param_dtype: Any,
 ) -> Port:
     """Config, weights and pure function of one checkpoint folder."""
-    folder = locate(
-        path_or_id, subfolder=subfolder, revision=revision, variant=variant
-    )
+    folder = locate(path_or_id, subfolder=subfolder, revision=revision, variant=variant)
     raw = read_json(folder / "config.json")
     if (name := class_name(raw)) not in class_names:
         raise CheckpointError(
@@ -180,7 +178,9 @@ def _plan(
             if path not in wanted:
                 problems.append(f"{name}: unexpected tensor (no parameter {path})")
             elif path in moves:
-                problems.append(f"{name}: {path} is already filled by {moves[path].name}")
+                problems.append(
+                    f"{name}: {path} is already filled by {moves[path].name}"
+                )
             else:
                 moves[path] = _Move(file, name, rule.transform)
                 shape = tuple(handle.get_slice(name).get_shape())
@@ -192,4 +192,3 @@ def _plan(
                     )
     problems += [f"{p}: missing tensor" for p in wanted if p not in moves]
     return moves, problems
-

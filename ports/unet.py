@@ -359,7 +359,9 @@ def timestep_embedding(config: Config, t: Array) -> Float[Array, "b n"]:
     """Sinusoids of t in float32: (b,) -> (b, block_out_channels[0])."""
     half = config.block_out_channels[0] // 2
     exponent = jnp.arange(half, dtype=jnp.float32) / (half - config.freq_shift)
-    angle = t.astype(jnp.float32)[:, None] * jnp.exp(-math.log(10000.0) * exponent)[None]
+    angle = (
+        t.astype(jnp.float32)[:, None] * jnp.exp(-math.log(10000.0) * exponent)[None]
+    )
     sin, cos = jnp.sin(angle), jnp.cos(angle)
     pair = (cos, sin) if config.flip_sin_to_cos else (sin, cos)
     return jnp.concatenate(pair, axis=-1)

@@ -14,7 +14,16 @@ from jaxtyping import Array, Float
 
 from ports.blocks import Downsample, ResnetBlock, Upsample
 from ports.layers import Conv, GroupNorm, Linear, attend
-from ports.load import Port, Rule, conv, keep, linear_from_any, load_port, only, read_config
+from ports.load import (
+    Port,
+    Rule,
+    conv,
+    keep,
+    linear_from_any,
+    load_port,
+    only,
+    read_config,
+)
 
 EPS = 1e-6
 

@@ -36,7 +36,8 @@ def train(
     """
     schedule = optax.warmup_cosine_decay_schedule(0, rate, warmup, steps, rate / 100)
     tx = optax.chain(
-        optax.clip_by_global_norm(1.0), optax.adamw(schedule, b2=0.99, weight_decay=1e-4)
+        optax.clip_by_global_norm(1.0),
+        optax.adamw(schedule, b2=0.99, weight_decay=1e-4),
     )
 
     @jax.jit

@@ -7,7 +7,6 @@ import pytest
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
-from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from une_jax import probes
@@ -35,20 +34,14 @@ def attributes(x, a, seed=1):
 
 
 def sklearn_probe(x, y, components, l2):
-    """(weight, bias) in latent space, composed from the pipeline in float64."""
-    weights, biases = [], []
-    for labels in y.T:
-        pipeline = make_pipeline(
-            PCA(components, svd_solver="full"),
-            StandardScaler(),
-            LogisticRegression(C=1 / l2, solver="newton-cholesky", tol=1e-10),
-        ).fit(x.astype(np.float64), labels)
-        pca, scaler, regression = (step for _, step in pipeline.steps)
-        weight = (regression.coef_[0] / scaler.scale_) @ pca.components_
-        weights.append(weight)
-        at_zero = pipeline.decision_function(np.zeros((1, x.shape[1])))[0]
-        biases.append(at_zero)
-    return np.array(weights), np.array(biases), pca.explained_variance_ratio_.sum()
+    """(weight, bias, explained) of the pipeline, composed to latent space in float64."""
+    pca, scaler = PCA(components, svd_solver="full"), StandardScaler()
+    z = scaler.fit_transform(pca.fit_transform(x.astype(np.float64)))
+    settings = {"C": 1 / l2, "solver": "newton-cholesky", "tol": 1e-10}
+    fits = [LogisticRegression(**settings).fit(z, labels) for labels in y.T]
+    weight = np.stack([f.coef_[0] for f in fits]) / scaler.scale_ @ pca.components_
+    bias = np.stack([f.intercept_[0] for f in fits]) - weight @ pca.mean_
+    return weight, bias, pca.explained_variance_ratio_.sum()
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,22 @@
-"""The embedded default: cartoon faces with a known latent, and small trained models."""
+"""The embedded default: cartoon faces with a known latent, and small trained models.
+
+``factors`` draws the true latent of a face, ``render`` paints it, ``captions`` puts it
+into words; ``models/`` holds the trained members in the published on-disk layouts.
+"""
+
+from pathlib import Path
+
+MODELS = Path(__file__).parent / "models"
+GENERATORS = ("mini-sd15",)
+ENCODERS = ("mini-clip-p8",)
+
+
+def path(name: str) -> Path:
+    """The checkpoint folder of a member, e.g. ``"mini-sd15"``.
+
+    >>> path("mini-sd15").name
+    'mini-sd15'
+    """
+    if name not in GENERATORS + ENCODERS:
+        raise KeyError(name)
+    return MODELS / name

@@ -160,7 +160,9 @@ def _head(image, x, y, s, has, m, ink):
         blush = _soft(cheek, 0.06) * has["Rosy_Cheeks"] * 0.75
         image = _over(image, _rgb(0.95, 0.38, 0.40), blush)
         ring = _ellipse(x, y, side * (width + 0.04), 0.29, 0.065, 0.075)
-        image = _over(image, _rgb(0.98, 0.80, 0.12), _soft(ring) * has["Wearing_Earrings"])
+        image = _over(
+            image, _rgb(0.98, 0.80, 0.12), _soft(ring) * has["Wearing_Earrings"]
+        )
     for line in (-0.235, -0.30):
         wrinkle = _box(x, y, 0.05 * m["yaw"], line + 0.25 * x**2, 0.24, 0.012)
         image = _over(image, ink["shade"], _soft(wrinkle) * (1 - has["Young"]) * 0.9)
@@ -176,7 +178,9 @@ def _features(image, x, y, s, has, m, ink):
     mouth_x = 0.17 + 0.03 * smile
 
     # Beard: the lower head, with a hole for the mouth; moustache joined to it.
-    chin = jnp.minimum(_head_shape(x + 0.07 * m["yaw"], y, s) + 0.01, y - 0.23 - 0.5 * x**2)
+    chin = jnp.minimum(
+        _head_shape(x + 0.07 * m["yaw"], y, s) + 0.01, y - 0.23 - 0.5 * x**2
+    )
     moustache = _ellipse(x, y, 0.0, 0.275, 0.21, 0.05)
     hole = -_ellipse(x, y, 0.0, mouth_y, 0.20, 0.085)
     beard = jnp.maximum(jnp.minimum(chin, hole), moustache)
@@ -189,25 +193,41 @@ def _features(image, x, y, s, has, m, ink):
     nose = 0.062 + 0.032 * jnp.tanh(1.2 * (s["Big_Nose"] - 0.4))
     bridge = _box(x, y, 0.02, 0.08, nose * 0.35, 0.10)
     image = _over(image, ink["shade"], _soft(bridge) * 0.6)
-    image = _over(image, ink["shade"] * 0.93, _soft(_ellipse(x, y, 0.0, 0.17, nose * 1.25, nose)))
+    image = _over(
+        image, ink["shade"] * 0.93, _soft(_ellipse(x, y, 0.0, 0.17, nose * 1.25, nose))
+    )
 
     # Mouth: an opening between two lips that follow the same curve.
     gap = 0.085 * jax.nn.sigmoid(2.5 * (s["Mouth_Slightly_Open"] - 0.35))
     taper = jnp.clip(1 - (x / mouth_x) ** 2, 0.0, 1.0)
     lips = jnp.minimum(gap * taper + 0.032 - jnp.abs(y - curve), mouth_x - jnp.abs(x))
     image = _over(image, ink["lip"], _soft(lips))
-    inside = jnp.minimum(gap * taper - 0.010 - jnp.abs(y - curve), mouth_x - 0.03 - jnp.abs(x))
-    tongue = _mix(_rgb(0.98, 0.97, 0.95), _rgb(0.35, 0.03, 0.06), _soft(y - curve)[..., None])
+    inside = jnp.minimum(
+        gap * taper - 0.010 - jnp.abs(y - curve), mouth_x - 0.03 - jnp.abs(x)
+    )
+    tongue = _mix(
+        _rgb(0.98, 0.97, 0.95), _rgb(0.35, 0.03, 0.06), _soft(y - curve)[..., None]
+    )
     image = _over(image, tongue, _soft(inside))
 
     height = 0.078 - 0.034 * jax.nn.sigmoid(3 * (s["Narrow_Eyes"] - 0.55))
     for side in (-1, 1):
         eye = _soft(_ellipse(x, y, side * 0.19, 0.0, 0.105, height))
         image = _over(image, _rgb(0.98, 0.98, 0.98), eye)
-        image = _over(image, ink["iris"], eye * _soft(_ellipse(x, y, side * 0.19, 0.0, 0.062, 0.062)))
-        image = _over(image, _rgb(0.05, 0.05, 0.06), eye * _soft(_ellipse(x, y, side * 0.19, 0.0, 0.03, 0.03)))
+        image = _over(
+            image,
+            ink["iris"],
+            eye * _soft(_ellipse(x, y, side * 0.19, 0.0, 0.062, 0.062)),
+        )
+        image = _over(
+            image,
+            _rgb(0.05, 0.05, 0.06),
+            eye * _soft(_ellipse(x, y, side * 0.19, 0.0, 0.03, 0.03)),
+        )
         thick = 0.018 + 0.024 * jax.nn.sigmoid(2.5 * (s["Bushy_Eyebrows"] - 0.5))
-        brow = _box(x, y, side * 0.195, -0.135 + 0.8 * (jnp.abs(x) - 0.19) ** 2, 0.115, thick)
+        brow = _box(
+            x, y, side * 0.195, -0.135 + 0.8 * (jnp.abs(x) - 0.19) ** 2, 0.115, thick
+        )
         image = _over(image, ink["hair"] * 0.62, _soft(brow))
     return image  # fmt: skip
 

@@ -12,6 +12,7 @@ from une_jax.zoo import checks
 
 FORMAT_VERSION = 1
 MAX_ROWS = 100_000_000
+KINDS = ("generator", "encoder", "control")
 FIXED_COLUMNS = ("key", "sha256", "status", "reason", "split")
 DTYPES = {
     "float32": np.dtype(np.float32),
@@ -26,7 +27,8 @@ class View:
 
     Attributes:
         name: letters, digits, `.`, `_`, `-`; the tensor's name in each shard.
-        kind: "generator" or "encoder".
+        kind: "generator", "encoder", or "control" (latents of a generator's shape that
+            its noise is compared with).
         model_id: hub id or folder name of the checkpoint.
         weights_sha256: of the weights, in hex.
         config: the checkpoint's own configuration.
@@ -57,14 +59,14 @@ class View:
     def __post_init__(self):
         checks.match(checks.NAME, self.name, "views: name")
         where = f"views.{self.name}"
-        checks.one_of(("generator", "encoder"), self.kind, f"{where}.kind")
+        checks.one_of(KINDS, self.kind, f"{where}.kind")
         checks.one_of(tuple(DTYPES), self.dtype, f"{where}.dtype")
         checks.text(self.model_id, f"{where}.model_id")
         checks.match(checks.SHA256, self.weights_sha256, f"{where}.weights_sha256")
         checks.require(type(self.shape) is tuple, f"{where}.shape", "is not a list")
         for length in self.shape:
             checks.integer(length, f"{where}.shape", low=1)
-        ranks = (3,) if self.kind == "generator" else range(1, 9)
+        ranks = range(1, 9) if self.kind == "encoder" else (3,)
         right = len(self.shape) in ranks
         checks.require(right, f"{where}.shape", "has the wrong number of axes")
         _copy_json(self, "config", f"{where}.config")

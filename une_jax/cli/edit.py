@@ -1,0 +1,132 @@
+"""``une-jax edit``: one image, more or less of an attribute, others held."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+from PIL import Image
+
+from une_jax import images, zoo
+from une_jax.attributes import resolve
+from une_jax.errors import UneError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edit:
+    """Invert an image, walk its noise along an attribute's direction, decode each step."""
+
+    zoo: Path
+    """the NoiseZoo whose rows teach the direction"""
+    image: Path
+    """the image file to edit"""
+    attribute: str
+    """which attribute, e.g. Smiling"""
+    out: Path
+    """folder for the edited images and grid.png"""
+    generator: str | None = None
+    """PATH_OR_ID of the zoo's generator (default: found by its name)"""
+    view: str | None = None
+    """which generator view of the zoo (default: its only one, or --generator's)"""
+    keep: tuple[str, ...] = ()
+    """attributes to leave alone: their directions are projected out"""
+    strength: tuple[float, ...] = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
+    """in standard deviations of the zoo's latents along the direction"""
+    json: Annotated[bool, tyro.conf.arg(help="machine-readable result")] = False
+
+    def run(self) -> dict[str, Any]:
+        opened = zoo.open(self.zoo)
+        for name in (self.attribute, *self.keep):
+            resolve(opened.attribute_names, name)
+        if self.attribute in self.keep:
+            raise UneError(f"--keep {self.attribute} would undo the edit itself")
+        if self.out.exists() and not self.out.is_dir():
+            raise UneError(f"{self.out} is a file; choose another --out")
+        picture = images.decode(self.image)
+
+        from une_jax.cli import models
+        from une_jax.report import figures, probing
+
+        view = generator_view(opened, self.view, self.generator)
+        generator = models.generator_of_view(view, self.generator)
+        probed = probing.probe_view(opened, view.name)
+        direction, unit = probed.direction(
+            opened.attribute_names, self.attribute, self.keep
+        )
+        pixels = generator.prepare(picture)[None]
+        noise = generator.compute(pixels, np.zeros(1, int)).arrays[view.name]
+        grid = walk(generator, noise, direction[None], np.array([unit]), self.strength)
+
+        self.out.mkdir(parents=True, exist_ok=True)
+        stem = re.sub(r"\W+", "_", self.image.stem)
+        files = []
+        for strength, edited in zip(self.strength, grid[0, 0], strict=True):
+            file = self.out / f"{stem}_{self.attribute}_{strength:+g}.png"
+            Image.fromarray(edited).save(file)
+            files.append(str(file))
+        labels = [f"{s:+g}" for s in self.strength]
+        tile = max(96, min(256, generator.size))
+        sheet = np.concatenate([pixels[None], grid[0]], axis=1)
+        png = figures.sheet(sheet, columns=["image", *labels], tile=tile)
+        (self.out / "grid.png").write_bytes(png)
+        return {
+            "attribute": self.attribute,
+            "keep": list(self.keep),
+            "strength": list(self.strength),
+            "test_auc": float(
+                probed.metrics.auc[resolve(opened.attribute_names, self.attribute)]
+            ),
+            "images": files,
+            "grid": str(self.out / "grid.png"),
+        }
+
+    def text(self, result: dict[str, Any]) -> str:
+        kept = f", keeping {', '.join(self.keep)}" if self.keep else ""
+        return (
+            f"{self.attribute}{kept} (probe AUC {result['test_auc']:.2f}): "
+            f"{len(result['images'])} images and {result['grid']}"
+        )
+
+
+def generator_view(opened: zoo.Zoo, name: str | None, source: str | None) -> zoo.View:
+    """The view that is asked for, or the only one it can be."""
+    views = [v for v in opened.manifest.views if v.kind == "generator"]
+    if not views:
+        raise UneError(f"{opened.path} has no generator view to edit in")
+    if name is None and len(views) == 1:
+        return views[0]
+    wanted = name or source or ""
+    for view in views:
+        if wanted in (view.name, view.model_id):
+            return view
+    listed = ", ".join(view.name for view in views)
+    raise UneError(
+        f"{opened.path} has the generator views {listed}: choose with --view"
+    )
+
+
+def walk(
+    generator: Any,
+    noise: np.ndarray,
+    directions: Any,
+    units: np.ndarray,
+    strengths: tuple[float, ...],
+) -> np.ndarray:
+    """Images (n, directions, strengths, h, w, 3) uint8 along each (m, d) direction."""
+    import jax
+    import jax.numpy as jnp
+
+    from une_jax import edits
+
+    per_direction = jax.vmap(edits.move, in_axes=(None, 0, None, 0))
+    per_image = jax.vmap(per_direction, in_axes=(0, None, None, None))
+    moved = per_image(
+        jnp.asarray(noise, jnp.float32),
+        directions,
+        jnp.asarray(strengths, jnp.float32),
+        jnp.asarray(units, jnp.float32),
+    )
+    flat = generator.decode(np.asarray(moved).reshape(-1, *noise.shape[1:]))
+    return flat.reshape(*moved.shape[:3], *flat.shape[1:])

@@ -1,0 +1,80 @@
+"""Parse, run, report errors in one line, exit with the right code."""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any, Protocol
+
+import tyro
+
+from ports.checkpoint import CheckpointError
+from une_jax.cli import build, demo, edit, faces, probe, report, verify
+from une_jax.errors import UneError
+
+COMMANDS = {
+    "demo": demo.Demo,
+    "faces": faces.Faces,
+    "build": build.Build,
+    "verify": verify.Verify,
+    "probe": probe.Probe,
+    "edit": edit.Edit,
+    "report": report.Report,
+}
+
+
+class Command(Protocol):
+    """A frozen dataclass of arguments. ``run`` gives JSON; ``text`` says it in words."""
+
+    json: bool
+
+    def run(self) -> dict[str, Any]: ...
+
+    def text(self, result: dict[str, Any]) -> str: ...
+
+
+def main(argv: list[str] | None = None) -> int:
+    """0 done, 1 a one-line error, 2 bad usage, 130 / 143 on SIGINT / SIGTERM."""
+    command: Command = tyro.extras.subcommand_cli_from_dict(
+        COMMANDS,
+        prog="une-jax",
+        description=(
+            "One Gaussian space behind image generators and image encoders: invert "
+            "images to noise, probe it, edit it. Start with `une-jax demo`."
+        ),
+        args=argv,
+        config=(tyro.conf.OmitSubcommandPrefixes,),
+    )
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        start_jax()
+        result = command.run()
+        print(json.dumps(result, indent=2) if command.json else command.text(result))
+        return int(result.get("exit_code", 0))
+    except (UneError, CheckpointError) as e:
+        print(f"une-jax: error: {' '.join(str(e).split())}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("une-jax: interrupted; run the same command to go on", file=sys.stderr)
+        return 130
+
+
+def start_jax() -> None:
+    """float32 means float32, and a second run does not compile again."""
+    import jax
+
+    jax.config.update("jax_default_matmul_precision", "float32")
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        jax.config.update("jax_compilation_cache_dir", str(Path(home) / "une_jax/xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    devices = jax.devices()
+    kind = devices[0].device_kind
+    print(f"une-jax: {len(devices)} x {kind} ({devices[0].platform})", file=sys.stderr)
+
+
+def _terminate(signum: int, frame: Any) -> None:
+    del frame
+    print("une-jax: terminated; run the same command to go on", file=sys.stderr)
+    sys.exit(128 + signum)

@@ -1,0 +1,322 @@
+"""Models as the commands use them: images in, rows of a NoiseZoo out, and back.
+
+The only module that knows both ``ports`` and ``une_jax``'s maths.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from PIL import Image
+
+from ports import clip, preprocess, stable_diffusion, vae
+from ports.checkpoint import locate, sha256
+from une_jax import ddim, images, parallel
+from une_jax.cli.names import Model, resolve
+from une_jax.errors import UneError
+from une_jax.schedule import Schedule
+from une_jax.zoo import View
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+# Half-precision latents are stored in float16: the state of a run is float32, and
+# float16 keeps three more bits of it than bfloat16.
+STORED = {"float32": "float32", "bfloat16": "float16"}
+CONTROL_SEED = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How images become noise. Part of a zoo's identity."""
+
+    steps: int = 50
+    eval_at: str = "source"
+    prompt: str = ""
+    size: int | None = None
+    dtype: str = "float32"
+    controls: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """Rows of each view, and the inversion's residual where there is one."""
+
+    arrays: dict[str, np.ndarray]
+    residual: np.ndarray | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Generator:
+    """A diffusion pipeline with an inversion schedule. Get one from ``load_generator``."""
+
+    name: str
+    views: tuple[View, ...]
+    size: int
+    sd: stable_diffusion.StableDiffusion = field(repr=False)
+    params: dict[str, Any] = field(repr=False)
+    mesh: Mesh
+    batch_size: int
+    _run: Callable[..., Any] = field(repr=False)
+    _sample: Callable[..., Any] = field(repr=False)
+    _autoencode: Callable[..., Any] = field(repr=False)
+
+    def prepare(self, image: Image.Image) -> np.ndarray:
+        return images.centre_crop(image, self.size)
+
+    def compute(self, pixels: np.ndarray, rows: np.ndarray) -> Output:
+        """(b, size, size, 3) uint8 and the rows' numbers -> NCHW noise and controls."""
+        batch = {"pixels": pixels, "row": np.asarray(rows, np.int32)}
+        out = _batched(self._run, self.params, batch, self.mesh, self.batch_size)
+        stored = self.views[0].dtype
+        arrays = {self.name: _nchw(out["x_T"], stored)}
+        if len(self.views) > 1:
+            arrays[f"{self.name}.x0"] = _nchw(out["x0"], stored)
+            arrays[f"{self.name}.forward"] = _nchw(out["forward"], stored)
+        return Output(arrays=arrays, residual=out["residual"])
+
+    def decode(self, noise: np.ndarray, cond: jax.Array | None = None) -> np.ndarray:
+        """NCHW noise (b, 4, h, w) -> uint8 images; ``cond`` (1, t, d) for a prompt."""
+        params = self.params if cond is None else {**self.params, "cond": cond}
+        batch = np.asarray(noise, np.float32).transpose(0, 2, 3, 1)
+        return _batched(self._sample, params, batch, self.mesh, self.batch_size)
+
+    def autoencode(self, pixels: np.ndarray) -> np.ndarray:
+        """uint8 images through the VAE and back: what no inversion can improve on."""
+        run = self._autoencode
+        return _batched(run, self.params, pixels, self.mesh, self.batch_size)
+
+    def condition(self, prompt: str) -> jax.Array:
+        return stable_diffusion.encode_prompts(self.sd, [prompt])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Encoder:
+    """An image encoder with its preprocessing. Get one from ``load_encoder``."""
+
+    name: str
+    views: tuple[View, ...]
+    params: Any = field(repr=False)
+    processor: preprocess.Preprocess
+    mesh: Mesh
+    batch_size: int
+    _run: Callable[..., Any] = field(repr=False)
+
+    def prepare(self, image: Image.Image) -> np.ndarray:
+        return self.processor(image)
+
+    def compute(self, pixels: np.ndarray, rows: np.ndarray) -> Output:
+        del rows
+        out = _batched(self._run, self.params, pixels, self.mesh, self.batch_size)
+        return Output(arrays={self.name: out.astype(self.views[0].dtype)})
+
+
+def load_generator(
+    model: Model, settings: Settings, *, batch_size: int | None = None
+) -> Generator:
+    """Weights onto the devices, and the two compiled loops (inversion, sampling)."""
+    sd = stable_diffusion.load(model.source, dtype=DTYPES[settings.dtype])
+    factor = 2 ** (len(sd.vae.config.block_out_channels) - 1)
+    size = settings.size or (sd.unet.config.sample_size or 64) * factor
+    if size % factor:
+        raise UneError(f"--size {size} is not a multiple of {factor}, as {model.name}'s VAE needs")  # fmt: skip
+    schedule = Schedule.from_config(
+        sd.scheduler, steps=settings.steps, eval_at=settings.eval_at
+    )
+    mesh = parallel.data_mesh()
+    params = {
+        "vae": sd.vae.params,
+        "unet": sd.unet.params,
+        "cond": stable_diffusion.encode_prompts(sd, [settings.prompt]),
+        "schedule": schedule,
+    }
+
+    def run(params, batch):
+        pixels = images.to_signed(batch["pixels"])
+        latents = sd.vae.apply(params["vae"], pixels, method="encode")
+        x0 = vae.scale(sd.vae.config, latents)
+        x_T, residual = ddim.invert_with_residual(
+            sd.unet.apply, params["unet"], x0, params["schedule"], params["cond"]
+        )
+        out = {"x_T": x_T, "residual": residual}
+        if settings.controls:
+            alpha = params["schedule"].inversion.alpha_to[-1]
+            out |= {"x0": x0, "forward": _forward_noised(x0, alpha, batch["row"])}
+        return out
+
+    def sample(params, x_T):
+        x0 = ddim.sample(
+            sd.unet.apply, params["unet"], x_T, params["schedule"], params["cond"]
+        )
+        latents = vae.unscale(sd.vae.config, x0)
+        return images.from_signed(sd.vae.apply(params["vae"], latents, method="decode"))
+
+    def autoencode(params, pixels):
+        out = sd.vae.apply(params["vae"], images.to_signed(pixels))
+        return images.from_signed(out)
+
+    edge = size // factor
+    return Generator(
+        name=model.name,
+        views=_generator_views(model, sd, settings, schedule, size, edge),
+        size=size,
+        sd=sd,
+        params=parallel.replicate(params, mesh),
+        mesh=mesh,
+        batch_size=_batch_size(batch_size, edge * edge, mesh),
+        _run=parallel.data_parallel(run, mesh),
+        _sample=parallel.data_parallel(sample, mesh),
+        _autoencode=parallel.data_parallel(autoencode, mesh),
+    )
+
+
+def _forward_noised(x0: jax.Array, alpha: jax.Array, rows: jax.Array) -> jax.Array:
+    """x0 with fresh noise at the inversion's last level, the same for a row always."""
+    base = jax.random.key(CONTROL_SEED)
+    noise = jax.vmap(
+        lambda row: jax.random.normal(jax.random.fold_in(base, row), x0.shape[1:])
+    )(rows)
+    return jnp.sqrt(alpha) * x0 + jnp.sqrt(1 - alpha) * noise
+
+
+def _generator_views(model, sd, settings, schedule, size, edge) -> tuple[View, ...]:
+    config = sd.unet.config
+    common = {
+        "model_id": model.model_id,
+        "weights_sha256": sd.weights_sha256,
+        "config": {"in_channels": config.in_channels, "size": size},
+        "shape": (config.in_channels, edge, edge),
+        "dtype": STORED[settings.dtype],
+    }
+    preprocessing = {
+        "crop": "centre square",
+        "resize": {"size": size, "filter": "bilinear"},
+        "range": [-1, 1],
+        "vae": {"posterior": "mode", "scaling_factor": sd.vae.config.scaling_factor},
+    }
+    how = {
+        "scheduler": sd.scheduler,
+        "steps": settings.steps,
+        "terminal_t": schedule.terminal_t,
+        "eval_at": settings.eval_at,
+        "prompt": settings.prompt,
+        "dtype": settings.dtype,
+        "preprocessing": preprocessing,
+    }
+    noise = View(name=model.name, kind="generator", settings=how, **common)
+    if not settings.controls:
+        return (noise,)
+    clean = View(
+        name=f"{model.name}.x0",
+        kind="control",
+        settings={"what": "clean latents", "preprocessing": preprocessing},
+        **common,
+    )
+    forward = View(
+        name=f"{model.name}.forward",
+        kind="control",
+        settings={
+            "what": "clean latents with fresh noise at the inversion's terminal t",
+            "terminal_t": schedule.terminal_t,
+            "seed": CONTROL_SEED,
+            "preprocessing": preprocessing,
+        },
+        **common,
+    )
+    return noise, clean, forward
+
+
+def load_encoder(
+    model: Model, *, dtype: str = "float32", batch_size: int | None = None
+) -> Encoder:
+    """An image encoder: its projected, unnormalised image feature."""
+    port = clip.load(model.source, dtype=DTYPES[dtype])
+    if port.config.vision is None or not port.config.visual_projection:
+        raise UneError(f"{model.source} has no image tower with a projection")
+    processor = preprocess.load(model.source)
+    if processor.crop != port.config.vision.image_size:
+        raise UneError(
+            f"{model.source}: preprocessor_config.json crops to {processor.crop}, "
+            f"config.json asks for {port.config.vision.image_size}"
+        )
+    mesh = parallel.data_mesh()
+
+    def run(params, pixels):
+        return port.apply(params, pixels, method="encode_image")
+
+    view = View(
+        name=model.name,
+        kind="encoder",
+        model_id=model.model_id,
+        weights_sha256=sha256([locate(model.source)]),
+        config={"image_size": port.config.vision.image_size},
+        shape=(port.config.visual_projection,),
+        dtype=STORED[dtype],
+        settings={
+            "output": "projected image feature, not normalised",
+            "dtype": dtype,
+            "preprocessing": processor.as_json(),
+        },
+    )
+    return Encoder(
+        name=model.name,
+        views=(view,),
+        params=parallel.replicate(port.params, mesh),
+        processor=processor,
+        mesh=mesh,
+        batch_size=_batch_size(batch_size, processor.crop**2 // 64, mesh),
+        _run=parallel.data_parallel(run, mesh),
+    )
+
+
+def _batch_size(asked: int | None, pixels: int, mesh: Mesh) -> int:
+    """Rows a call, over all devices: asked for, or what keeps a device busy."""
+    devices = mesh.size
+    if asked is None:
+        budget = 4096 if mesh.devices.flat[0].platform == "cpu" else 65536
+        asked = max(1, min(64, budget // pixels)) * devices
+    return -(-asked // devices) * devices
+
+
+def _batched(fn: Any, params: Any, batch: Any, mesh: Mesh, size: int) -> Any:
+    """``fn`` over all rows, ``size`` at a time, the tail padded: numpy in and out."""
+    n = len(jax.tree.leaves(batch)[0])
+    parts = []
+    for start in range(0, n, size):
+        part = jax.tree.map(lambda x: x[start : start + size], batch)  # noqa: B023
+        padded = parallel.pad_batch(part, size)
+        out = fn(params, parallel.shard_batch(padded.batch, mesh))
+        parts.append(jax.tree.map(lambda x: np.asarray(x)[padded.mask], out))  # noqa: B023
+    return jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
+
+
+def _nchw(x: np.ndarray, dtype: str) -> np.ndarray:
+    return np.ascontiguousarray(x.transpose(0, 3, 1, 2)).astype(dtype)
+
+
+def generator_of_view(view: View, source: str | None = None) -> Generator:
+    """The model that made a zoo's generator view, under the view's own settings.
+
+    ``source`` (a path, hub id or built-in name) is needed where ``view.model_id`` does
+    not say where to find it. Raises UneError if its weights are not the view's.
+    """
+    model = resolve(source or view.model_id)
+    how = view.settings
+    generator = load_generator(
+        Model(view.name, model.source, view.model_id),
+        Settings(
+            steps=how["steps"],
+            eval_at=how["eval_at"],
+            prompt=how["prompt"],
+            size=view.config["size"],
+            dtype=how["dtype"],
+        ),
+    )
+    if generator.views[0].weights_sha256 != view.weights_sha256:
+        raise UneError(
+            f"{model.source} holds other weights than the model that made view "
+            f"{view.name!r}: name that one with --generator"
+        )
+    return generator

@@ -1,0 +1,54 @@
+"""A progress bar on a terminal, one line a shard elsewhere."""
+
+import sys
+import time
+from types import TracebackType
+
+from tqdm import tqdm
+
+
+class Progress:
+    """Counts images. ``with Progress(n, "inverting") as p: p.add(k)``."""
+
+    def __init__(self, total: int, what: str, done: int = 0):
+        self.total, self.what, self.first = total, what, done
+        self.done, self.start = done, time.monotonic()
+        self.bar = tqdm(
+            total=total,
+            initial=done,
+            desc=what,
+            unit="img",
+            dynamic_ncols=True,
+            disable=not sys.stderr.isatty(),
+        )
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.bar.close()
+
+    def add(self, n: int) -> None:
+        """n more images are through."""
+        self.done += n
+        self.bar.update(n)
+
+    def shard(self, note: str) -> None:
+        """A shard is on disk: a log line where there is no bar."""
+        if not self.bar.disable:
+            self.bar.set_postfix_str(note)
+            return
+        seconds = time.monotonic() - self.start
+        rate = (self.done - self.first) / max(seconds, 1e-9)
+        left = (self.total - self.done) / max(rate, 1e-9)
+        print(
+            f"{self.what}: {self.done}/{self.total} images, {rate:.1f} img/s, "
+            f"{left:.0f} s left, {note}",
+            file=sys.stderr,
+            flush=True,
+        )

@@ -1,0 +1,1 @@
+"""What a NoiseZoo says, as tables, figures and one self-contained HTML page."""
