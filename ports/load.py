@@ -147,7 +147,7 @@ def load_params(
         for path in wanted:  # in the order of the leaves
             file, name, transform = moves[path]
             value = transform(handles[file].get_tensor(name))
-            filled.append(jax.device_put(np.ascontiguousarray(value).astype(dtype)))
+            filled.append(jax.device_put(value.astype(dtype, order="C")))
     return jax.tree_util.tree_unflatten(treedef, filled)
 
 

@@ -163,10 +163,12 @@ def _logistic(
 ) -> tuple[Float32[Array, "k a"], Float32[Array, " a"], Bool[Array, " a"]]:
     """L2 logistic regression of all attributes at once by damped Newton-CG.
 
-    The damping needs no line search, whose comparisons float32 could not decide: along
-    a CG direction s the objective's curvature grows at most like exp(r t), with r the
-    largest change of a logit, so t = log(1 + r) / r always descends (Sun and
-    Tran-Dinh, arXiv 1703.04599). An attribute that is done is frozen.
+    No line search: its comparisons of objectives would be lost in float32's rounding.
+    A whole step is taken where the objective still falls at its end, which for a convex
+    one is descent all the way. Else its length is t = log(1 + r) / r, with r the
+    largest change of a logit: curvature along a step grows at most like exp(r t), so
+    that this t always descends (Sun and Tran-Dinh, arXiv 1703.04599). An attribute that
+    is done is frozen.
     """
     n, k = z.shape
     z = jnp.concatenate([z, jnp.ones((n, 1), jnp.float32)], axis=1)
@@ -179,15 +181,19 @@ def _logistic(
 
     def newton_step(state):
         theta, done, i = state
-        p = jax.nn.sigmoid(z @ theta)
+        logits = z @ theta
+        p = jax.nn.sigmoid(logits)
         gradient = z.T @ (p - target) + penalty * theta
 
         def hessian(v):
             return z.T @ (p * (1 - p) * (z @ v)) + penalty * v
 
         step = _conjugate_gradient(hessian, -gradient, done)
-        change = jnp.max(jnp.abs(z @ step), axis=0)
-        damping = jnp.where(change > 0, jnp.log1p(change) / change, 1.0)
+        change = z @ step
+        error = jax.nn.sigmoid(logits + change) - target
+        slope = (error * change).sum(axis=0) + (penalty * (theta + step) * step).sum(0)
+        r = jnp.abs(change).max(axis=0)
+        damping = jnp.where((slope <= 0) | (r == 0), 1.0, jnp.log1p(r) / r)
         theta = jnp.where(done[None], theta, theta + damping[None] * step)
         decrement = -jnp.sum(gradient * step, axis=0)
         return theta, done | (decrement <= NEWTON_TOL), i + 1
@@ -212,7 +218,9 @@ def _conjugate_gradient(matmul, b: Array, done: Array) -> Array:
         rate = jnp.where(going, square / jnp.where(going, curvature, 1.0), 0.0)
         x, r = x + rate[None] * p, r - rate[None] * product
         new_square = jnp.sum(r**2, axis=0)
-        p = r + (new_square / jnp.where(going, square, 1.0))[None] * p
+        # Zero, not idle, where it has stopped: an idle p would grow until 0 * inf.
+        turn = jnp.where(going, new_square / jnp.where(going, square, 1.0), 0.0)
+        p = r + turn[None] * p
         return x, r, p, jnp.where(going, new_square, square), i + 1
 
     return jax.lax.while_loop(

@@ -25,7 +25,7 @@ def torch_layout(params: Params) -> dict[str, np.ndarray]:
             value = value.transpose(3, 2, 0, 1)
         elif value.ndim == 2 and not name.endswith("_embedding.weight"):
             value = value.transpose(1, 0)
-        out[name] = np.ascontiguousarray(value)
+        out[name] = value.copy(order="C")  # keeps scalars scalar
     return out
 
 

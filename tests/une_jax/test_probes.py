@@ -84,6 +84,17 @@ def test_small_components_survive_float32():
     assert np.sqrt(np.mean((got - want) ** 2)) < 5e-3 * want.std()
 
 
+def test_rare_attributes_among_more_dimensions_than_rows():
+    """Where whole Newton steps overshoot, and do not come back."""
+    x = latents(60, 200)
+    y = np.arange(60)[:, None] < np.arange(1, 6)  # 1 to 5 positives
+    probe = fit(jnp.asarray(x), jnp.asarray(y), l2=1.0)
+    assert probe.converged.all()
+    weight, _, _ = sklearn_probe(x, y, 59, 1.0)
+    near = {"rtol": 1e-3, "atol": 1e-4 * np.abs(weight).max()}
+    np.testing.assert_allclose(probe.weight, weight, **near)
+
+
 def test_finds_the_bayes_direction_of_a_gaussian_une():
     """Zhat = C Z + noise, y linear in Z: the best score is Cov(Zhat)^-1 C w."""
     rng = np.random.default_rng(2)
@@ -140,6 +151,15 @@ def test_an_attribute_does_not_see_the_others():
     y[:, :2] = np.random.default_rng(6).random((70, 2)) < 0.05
     again = fit(jnp.asarray(x), jnp.asarray(y)).weight
     np.testing.assert_allclose(weight[2], again[2], rtol=1e-6)
+
+
+def test_easy_attributes_wait_for_hard_ones_unharmed():
+    """A column that CG solves in a few turns, beside one that needs dozens."""
+    easy, hard = jnp.linspace(1, 1.3, 300), jnp.logspace(0, 3, 300)
+    diagonal, b = jnp.stack([easy, hard], axis=1), jnp.full((300, 2), 1e6)
+    got = probes._conjugate_gradient(lambda v: diagonal * v, b, jnp.zeros(2, bool))
+    left = jnp.linalg.norm(diagonal * got - b, axis=0)
+    assert (left < 0.0101 * jnp.linalg.norm(b, axis=0)).all()
 
 
 def test_components_are_clipped_to_the_rank_of_centred_rows():

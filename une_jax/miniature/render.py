@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from une_jax.miniature.factors import NAMES, NUISANCES, THRESHOLDS
 
 SIZE = 64
+Number = Array | float
 _EDGE = 0.02  # half the width of an anti-aliased edge, in face units
 
 
@@ -65,7 +66,7 @@ def _mix(a: Array, b: Array, t: Array) -> Array:
     return a + (b - a) * t
 
 
-def _hue(t: Array, saturation: float, value: float) -> Array:
+def _hue(t: Number, saturation: float, value: float) -> Array:
     """A colour wheel entry, t in turns."""
     wheel = 0.5 + 0.5 * jnp.cos(2 * jnp.pi * (t - jnp.array([0.0, 1 / 3, 2 / 3])))
     return value * (1 - saturation + saturation * wheel)
@@ -99,13 +100,15 @@ def _soft(distance: Array, edge: float = _EDGE) -> Array:
     return jnp.clip(distance / (2 * edge) + 0.5, 0.0, 1.0)
 
 
-def _ellipse(x: Array, y: Array, cx: Array, cy: Array, rx: Array, ry: Array) -> Array:
+def _ellipse(
+    x: Array, y: Array, cx: Number, cy: Number, rx: Number, ry: Number
+) -> Array:
     """Signed distance, near enough: exact on the axes, positive inside."""
     r = jnp.sqrt(((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2 + 1e-12)
     return (1 - r) * jnp.minimum(rx, ry)
 
 
-def _box(x: Array, y: Array, cx: Array, cy: Array, rx: Array, ry: Array) -> Array:
+def _box(x: Array, y: Array, cx: Number, cy: Number, rx: Number, ry: Number) -> Array:
     return jnp.minimum(rx - jnp.abs(x - cx), ry - jnp.abs(y - cy))
 
 

@@ -16,7 +16,7 @@ INK, PAPER = (40, 40, 48), (255, 255, 255)
 
 
 def auc_chart(
-    names: Sequence[str], auc: Mapping[str, Float[np.ndarray, " a"]]
+    names: tuple[str, ...], auc: Mapping[str, Float[np.ndarray, " a"]]
 ) -> bytes:
     """Test AUC of every attribute (rows) in every view (dots), as PNG bytes.
 
