@@ -31,7 +31,9 @@ class Preprocess:
         left, top = (w - self.crop) // 2, (h - self.crop) // 2
         image = image.crop((left, top, left + self.crop, top + self.crop))
         x = np.asarray(image, np.float32) * np.float32(1 / 255)
-        return (x - np.float32(self.mean)) / np.float32(self.std)
+        return (x - np.asarray(self.mean, np.float32)) / np.asarray(
+            self.std, np.float32
+        )
 
     def as_json(self) -> dict[str, Any]:
         return json.loads(json.dumps(asdict(self)))

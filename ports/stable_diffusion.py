@@ -50,7 +50,7 @@ def load(
             f"{path_or_id} is a {name or 'pipeline of no named class'}; supported: "
             f"{', '.join(CLASS_NAMES)}"
         )
-    source = {"variant": variant, "revision": revision}
+    source: dict[str, Any] = {"variant": variant, "revision": revision}
     scheduler = locate(path_or_id, subfolder="scheduler", revision=revision)
     folders = [locate(path_or_id, subfolder=part, **source) for part in PARTS]
     return StableDiffusion(

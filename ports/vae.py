@@ -6,6 +6,7 @@ works on ``latent * config.scaling_factor`` (``scale`` and ``unscale`` below).
 
 import functools as ft
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -251,8 +252,8 @@ def load(
     subfolder: str = "",
     variant: str | None = None,
     revision: str | None = None,
-    dtype: jnp.dtype = jnp.float32,
-    param_dtype: jnp.dtype | None = None,
+    dtype: Any = jnp.float32,
+    param_dtype: Any = None,
 ) -> Port:
     """Load an AutoencoderKL directory or hub id.
 

@@ -80,7 +80,8 @@ def run(runs: Path, out: Path, *, steps: int, faces: int) -> None:
     autoencoder = vae.load(str(folder / "vae"))
     text = clip.load(str(folder / "text_encoder"))
     tok = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-    x0 = vae.scale(autoencoder.config, latents_of(autoencoder, data.images(faces)))
+    latents = jnp.asarray(latents_of(autoencoder, data.images(faces)))
+    x0 = np.asarray(vae.scale(autoencoder.config, latents))
     attributes = np.asarray(data.truth(faces).attributes)
     rng = np.random.default_rng(1)
     drafts = [captions.write(attributes, rng, mention=MENTION) for _ in range(4)]

@@ -61,6 +61,7 @@ class Generator:
     batch_size: int
     _run: Callable[..., Any] = field(repr=False)
     _sample: Callable[..., Any] = field(repr=False)
+    _denoise: Callable[..., Any] = field(repr=False)
     _autoencode: Callable[..., Any] = field(repr=False)
 
     def prepare(self, image: Image.Image) -> np.ndarray:
@@ -82,6 +83,12 @@ class Generator:
         params = self.params if cond is None else {**self.params, "cond": cond}
         batch = np.asarray(noise, np.float32).transpose(0, 2, 3, 1)
         return _batched(self._sample, params, batch, self.mesh, self.batch_size)
+
+    def denoise(self, noise: np.ndarray) -> np.ndarray:
+        """NCHW noise -> NCHW latents x0: ``decode`` without the VAE."""
+        batch = np.asarray(noise, np.float32).transpose(0, 2, 3, 1)
+        out = _batched(self._denoise, self.params, batch, self.mesh, self.batch_size)
+        return _nchw(out, "float32")
 
     def autoencode(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 images through the VAE and back: what no inversion can improve on."""
@@ -146,11 +153,13 @@ def load_generator(
             out |= {"x0": x0, "forward": _forward_noised(x0, alpha, batch["row"])}
         return out
 
-    def sample(params, x_T):
-        x0 = ddim.sample(
+    def denoise(params, x_T):
+        return ddim.sample(
             sd.unet.apply, params["unet"], x_T, params["schedule"], params["cond"]
         )
-        latents = vae.unscale(sd.vae.config, x0)
+
+    def sample(params, x_T):
+        latents = vae.unscale(sd.vae.config, denoise(params, x_T))
         return images.from_signed(sd.vae.apply(params["vae"], latents, method="decode"))
 
     def autoencode(params, pixels):
@@ -168,6 +177,7 @@ def load_generator(
         batch_size=_batch_size(batch_size, edge * edge, mesh),
         _run=parallel.data_parallel(run, mesh),
         _sample=parallel.data_parallel(sample, mesh),
+        _denoise=parallel.data_parallel(denoise, mesh),
         _autoencode=parallel.data_parallel(autoencode, mesh),
     )
 

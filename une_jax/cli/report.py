@@ -47,7 +47,7 @@ class Report:
         if self.images is not None and not self.images.is_dir():
             raise UneError(f"{self.images} is no folder of images")
         view = generator_view(opened, self.view, self.generator)
-        truth = _read_truth(self.truth, opened) if self.truth else None
+        truth = read_truth(self.truth, opened) if self.truth else None
 
         from une_jax.cli import models
         from une_jax.report import page, probing
@@ -236,7 +236,7 @@ class Made:
         return tuple(names[i] for i in np.argsort(-near)[:count] if near[i] > 0.1)
 
 
-def _read_truth(path: Path, opened: zoo.Zoo) -> np.ndarray:
+def read_truth(path: Path, opened: zoo.Zoo) -> np.ndarray:
     """The true scores of the zoo's ok rows, in its order."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file

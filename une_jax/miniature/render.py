@@ -35,7 +35,9 @@ def faces(
 @ft.partial(jax.jit, static_argnums=2)
 def _faces(scores: Array, nuisance: Array, size: int) -> Array:
     # lax.map: painting keeps some forty planes per face alive.
-    return jax.lax.map(lambda sn: _face(*sn, size), (scores, nuisance), batch_size=64)
+    return jax.lax.map(
+        lambda face: _face(face[0], face[1], size), (scores, nuisance), batch_size=64
+    )
 
 
 def _face(scores: Array, nuisance: Array, size: int) -> Array:
