@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
             "images to noise, probe it, edit it. Start with `une-jax demo`."
         ),
         args=argv,
-        config=(tyro.conf.OmitSubcommandPrefixes,),
+        config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff),
     )
     signal.signal(signal.SIGTERM, _terminate)
     try:
