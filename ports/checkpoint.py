@@ -68,7 +68,7 @@ def _download(
             f"{repo_id!r} is gated: accept its licence on its model page, then log in "
             "with `hf auth login`"
         ) from e
-    except errors.RepositoryNotFoundError as e:
+    except (errors.RepositoryNotFoundError, errors.HFValidationError) as e:
         raise CheckpointError(
             f"{repo_id!r} is neither a local directory nor a hub repository"
         ) from e
@@ -116,7 +116,9 @@ def weight_files(folder: Path, *, variant: str | None = None) -> list[Path]:
 
 
 def _shards(index: Path) -> list[Path]:
-    names = sorted(set(read_json(index).get("weight_map", {}).values()))
+    weight_map = read_json(index).get("weight_map")
+    values = weight_map.values() if isinstance(weight_map, dict) else ()
+    names = sorted({str(name) for name in values})
     for name in names:
         if Path(name).name != name:
             raise CheckpointError(f"{index} names a shard outside its folder: {name!r}")

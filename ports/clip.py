@@ -27,6 +27,8 @@ from ports.load import (
 
 @dataclass(frozen=True, kw_only=True)
 class TextConfig:
+    """The keys of ``config.json`` that shape the text tower."""
+
     vocab_size: int = 49408
     hidden_size: int = 512
     intermediate_size: int = 2048
@@ -44,6 +46,8 @@ class TextConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class VisionConfig:
+    """The keys of ``config.json`` that shape the vision tower."""
+
     hidden_size: int = 768
     intermediate_size: int = 3072
     projection_dim: int = 512
@@ -86,6 +90,8 @@ class Block(nnx.Module):
 
 
 class SelfAttention(nnx.Module):
+    """Multi-head self-attention."""
+
     def __init__(self, d: int, heads: int, *, rngs: nnx.Rngs):
         self.q_proj = Linear(d, d, rngs=rngs)
         self.k_proj = Linear(d, d, rngs=rngs)
@@ -101,6 +107,8 @@ class SelfAttention(nnx.Module):
 
 
 class Mlp(nnx.Module):
+    """Two linear layers with the config's activation between."""
+
     def __init__(self, d: int, hidden: int, activation: str, *, rngs: nnx.Rngs):
         self.fc1 = Linear(d, hidden, rngs=rngs)
         self.fc2 = Linear(hidden, d, rngs=rngs)
@@ -111,6 +119,8 @@ class Mlp(nnx.Module):
 
 
 class Encoder(nnx.Module):
+    """A stack of blocks."""
+
     def __init__(self, config: TextConfig | VisionConfig, *, rngs: nnx.Rngs):
         n = config.num_hidden_layers
         self.layers = nnx.List([Block(config, rngs=rngs) for _ in range(n)])
@@ -124,6 +134,8 @@ class Encoder(nnx.Module):
 
 
 class TextEmbeddings(nnx.Module):
+    """The tables of tokens and of positions."""
+
     def __init__(self, config: TextConfig, *, rngs: nnx.Rngs):
         d = config.hidden_size
         self.token_embedding = Embedding(config.vocab_size, d, rngs=rngs)
@@ -133,6 +145,8 @@ class TextEmbeddings(nnx.Module):
 
 
 class TextTransformer(nnx.Module):
+    """The text tower: causal, pooled at the end of the text."""
+
     def __init__(self, config: TextConfig, *, rngs: nnx.Rngs):
         self.embeddings = TextEmbeddings(config, rngs=rngs)
         self.encoder = Encoder(config, rngs=rngs)
@@ -162,6 +176,8 @@ class TextTransformer(nnx.Module):
 
 
 class VisionEmbeddings(nnx.Module):
+    """Patches behind a class token, with positions."""
+
     def __init__(self, config: VisionConfig, *, rngs: nnx.Rngs):
         d, patch = config.hidden_size, config.patch_size
         self.class_embedding = nnx.Param(0.02 * jax.random.normal(rngs.params(), (d,)))
@@ -187,6 +203,8 @@ class VisionEmbeddings(nnx.Module):
 
 
 class VisionTransformer(nnx.Module):
+    """The vision tower, pooled at its class token."""
+
     def __init__(self, config: VisionConfig, *, rngs: nnx.Rngs):
         d, eps = config.hidden_size, config.layer_norm_eps
         self.embeddings = VisionEmbeddings(config, rngs=rngs)
@@ -201,6 +219,8 @@ class VisionTransformer(nnx.Module):
 
 
 class Clip(nnx.Module):
+    """The towers that a checkpoint has, with their projections."""
+
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         if config.text:
             self.text_model = TextTransformer(config.text, rngs=rngs)

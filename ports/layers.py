@@ -65,10 +65,11 @@ class Linear(nnx.Module):
         self.bias = nnx.Param(init(rngs.params(), (n_out,))) if bias else None
 
     def __call__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b o"]:
-        y = x @ self.weight[...].astype(x.dtype)
-        if self.bias is None:
-            return y
-        return y + self.bias[...].astype(x.dtype).reshape((1,) * (y.ndim - 1) + (-1,))
+        # As one matrix: XLA's CPU gradient of a batched product is half as fast.
+        y = x.reshape(-1, x.shape[-1]) @ self.weight[...].astype(x.dtype)
+        if self.bias is not None:
+            y = y + _row(self.bias, y)
+        return y.reshape(*x.shape[:-1], -1)
 
 
 class Conv(nnx.Module):

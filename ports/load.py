@@ -61,13 +61,19 @@ def linear_from_any(x: np.ndarray) -> np.ndarray:
     return linear(x[..., 0, 0] if x.ndim == 4 and x.shape[2:] == (1, 1) else x)
 
 
-def only(key: str, values: Sequence[Any], allowed: Sequence[Any]) -> None:
+def only(
+    key: str,
+    values: Sequence[Any],
+    allowed: Sequence[Any],
+    *,
+    file: str = "config.json",
+) -> None:
     """Refuse a config value that the network does not implement."""
     for value in values:
         if value not in allowed:
             listed = ", ".join(map(repr, allowed))
             raise CheckpointError(
-                f"config.json: {key} = {value!r} is not supported (supported: {listed})"
+                f"{file}: {key} = {value!r} is not supported (supported: {listed})"
             )
 
 

@@ -50,7 +50,7 @@ def init(network: Callable[..., nnx.Module], config: Any, key: jax.Array) -> Por
 
 def _cast(inputs: Any, dtype: Any) -> Any:
     def one(x: Any) -> Any:
-        floating = jnp.issubdtype(jnp.asarray(x).dtype, jnp.floating)
-        return jnp.asarray(x, dtype) if floating else x
+        x = jnp.asarray(x)
+        return x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
 
     return jax.tree.map(one, inputs)

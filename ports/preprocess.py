@@ -1,5 +1,6 @@
 """What an encoder does to an image before it looks: transformers' image processors."""
 
+import functools as ft
 import json
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32
 from PIL import Image
 
-from ports.checkpoint import locate, read_json
+from ports.checkpoint import CheckpointError, locate, read_json
 from ports.load import only
 
 
@@ -45,19 +46,24 @@ def load(
     """Read ``preprocessor_config.json``; refuses steps that it does not do."""
     folder = locate(path_or_id, subfolder=subfolder, revision=revision)
     raw = read_json(folder / "preprocessor_config.json")
-    for step in ("do_resize", "do_center_crop", "do_normalize"):
-        only(step, (raw.get(step, True),), (True,))
-    only("rescale_factor", (raw.get("rescale_factor", 1 / 255),), (1 / 255,))
+    check = ft.partial(only, file="preprocessor_config.json")
+    for step in ("do_resize", "do_center_crop", "do_rescale", "do_normalize"):
+        check(step, (raw.get(step, True),), (True,))
+    check("rescale_factor", (raw.get("rescale_factor", 1 / 255),), (1 / 255,))
     crop, resize = raw.get("crop_size", 224), raw.get("size", 224)
     if isinstance(crop, dict):
-        only("crop_size", (crop["width"],), (crop["height"],))
+        check("crop_size", (crop["width"],), (crop["height"],))
         crop = crop["height"]
     if isinstance(resize, dict):
+        check("size", tuple(resize), ("shortest_edge",))
         resize = resize["shortest_edge"]
+    for key in ("image_mean", "image_std"):
+        if key not in raw:
+            raise CheckpointError(f"preprocessor_config.json: {key} is missing")
     return Preprocess(
         resize=resize,
         crop=crop,
         resample=raw.get("resample", Image.Resampling.BICUBIC.value),
-        mean=tuple(raw["image_mean"]),
-        std=tuple(raw["image_std"]),
+        mean=tuple(map(float, raw["image_mean"])),
+        std=tuple(map(float, raw["image_std"])),
     )

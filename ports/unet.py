@@ -59,10 +59,10 @@ class Config:
     # Branches of the class that Stable Diffusion 1.x and 2.x do not take.
     center_input_sample: bool = False
     dual_cross_attention: bool = False
-    only_cross_attention: bool = False
-    mid_block_scale_factor: float = 1.0
+    only_cross_attention: bool | tuple[bool, ...] = False
+    mid_block_scale_factor: int | float = 1  # diffusers writes the integer
     mid_block_only_cross_attention: bool | None = None
-    transformer_layers_per_block: int = 1
+    transformer_layers_per_block: int | tuple[int, ...] = 1
     class_embed_type: str | None = None
     num_class_embeds: int | None = None
     addition_embed_type: str | None = None
@@ -97,7 +97,7 @@ class Config:
         only("center_input_sample", (self.center_input_sample,), (False,))
         only("dual_cross_attention", (self.dual_cross_attention,), (False,))
         only("only_cross_attention", (self.only_cross_attention,), (False,))
-        only("mid_block_scale_factor", (self.mid_block_scale_factor,), (1, 1.0))
+        only("mid_block_scale_factor", (self.mid_block_scale_factor,), (1,))
         only_mid = self.mid_block_only_cross_attention
         only("mid_block_only_cross_attention", (only_mid,), (None, False))
         layers = self.transformer_layers_per_block
@@ -134,6 +134,8 @@ class Attention(nnx.Module):
 
 
 class Geglu(nnx.Module):
+    """Linear layer whose second half gates the first (GEGLU)."""
+
     def __init__(self, d: int, hidden: int, *, rngs: nnx.Rngs):
         self.proj = Linear(d, 2 * hidden, rngs=rngs)
 
@@ -143,6 +145,8 @@ class Geglu(nnx.Module):
 
 
 class FeedForward(nnx.Module):
+    """Gated MLP, four times as wide inside."""
+
     def __init__(self, d: int, *, rngs: nnx.Rngs):
         # net.1 is torch's dropout: no weights.
         self.net = nnx.Dict(
@@ -260,6 +264,8 @@ class Stage(nnx.Module):
 
 
 class MidBlock(nnx.Module):
+    """Resnet, transformer, resnet at the lowest resolution."""
+
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         n, heads = config.block_out_channels[-1], config.heads(-1)
         block = ft.partial(
@@ -278,6 +284,8 @@ class MidBlock(nnx.Module):
 
 
 class TimeEmbedding(nnx.Module):
+    """MLP from sinusoids to what every resnet adds."""
+
     def __init__(self, n: int, *, rngs: nnx.Rngs):
         self.linear_1 = Linear(n, 4 * n, rngs=rngs)
         self.linear_2 = Linear(4 * n, 4 * n, rngs=rngs)
@@ -287,6 +295,8 @@ class TimeEmbedding(nnx.Module):
 
 
 class UNet(nnx.Module):
+    """Stages down, the middle, stages up over the skip connections."""
+
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         widths, layers = config.block_out_channels, config.layers_per_block
         last = len(widths) - 1

@@ -73,6 +73,8 @@ class Attention(nnx.Module):
 
 
 class MidBlock(nnx.Module):
+    """Resnet, attention where the config has it, resnet."""
+
     def __init__(self, config: Config, n: int, *, rngs: nnx.Rngs):
         groups = config.norm_num_groups
         self.resnets = nnx.List(
@@ -125,6 +127,8 @@ class Stage(nnx.Module):
 
 
 class Encoder(nnx.Module):
+    """Images to the moments of latents."""
+
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         groups, widths = config.norm_num_groups, config.block_out_channels
         last = len(widths) - 1
@@ -155,6 +159,8 @@ class Encoder(nnx.Module):
 
 
 class Decoder(nnx.Module):
+    """Latents to images."""
+
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         groups, widths = config.norm_num_groups, config.block_out_channels[::-1]
         last = len(widths) - 1
@@ -184,6 +190,8 @@ class Decoder(nnx.Module):
 
 
 class AutoencoderKL(nnx.Module):
+    """Encoder and decoder with their 1x1 convolutions."""
+
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         n = config.latent_channels
         self.encoder = Encoder(config, rngs=rngs)

@@ -34,7 +34,7 @@ class Args:
     """where the finished model goes"""
 
 
-STEPS = {"vae": 7500, "clip": 1000, "sd15": 6500}
+STEPS = {"vae": 7500, "clip": 1000, "sd15": 7000}
 
 
 def main(args: Args) -> None:

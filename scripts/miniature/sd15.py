@@ -51,7 +51,7 @@ PIPELINE = {
     "unet": ["diffusers", "UNet2DConditionModel"],
     "vae": ["diffusers", "AutoencoderKL"],
 }
-BATCH, RATE, EMPTY = 64, 1e-3, 0.3
+BATCH, RATE, EMPTY = 32, 8e-4, 0.3
 
 
 def loss_fn(port: Port, text: Port):

@@ -9,11 +9,12 @@ import sys
 from pathlib import Path
 
 import jax
+import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # scripts/ is no installed package
 
 from ports import clip, unet, vae  # noqa: E402
-from ports.port import init  # noqa: E402
+from ports.port import Params, define  # noqa: E402
 from scripts.miniature import export, sd15  # noqa: E402
 
 EDGE, WIDTH, TOKENS = 16, 16, 12
@@ -56,21 +57,33 @@ VISION = clip.VisionConfig(image_size=EDGE, patch_size=8, **TOWER)
 
 def write_pipeline(folder: Path, *, seed: int = 0) -> Path:
     """A StableDiffusionPipeline directory."""
-    keys = jax.random.split(jax.random.key(seed), 3)
-    parts = (
+    for part, name, network, config in (
         ("vae", "AutoencoderKL", vae.AutoencoderKL, VAE),
         ("unet", "UNet2DConditionModel", unet.UNet, UNET),
-    )
-    for key, (part, name, network, config) in zip(keys, parts, strict=False):
-        port = init(network, config, key)
-        export.diffusers_model(folder / part, name, config, port.params)
-    text = init(clip.Clip, clip.Config(text=TEXT), keys[2])
+    ):
+        params = random_params(network, config, seed)
+        export.diffusers_model(folder / part, name, config, params)
     raw = {"architectures": ["CLIPTextModel"], **export.as_json(TEXT)}
-    export.transformers_model(folder / "text_encoder", raw, text.params)
+    text = random_params(clip.Clip, clip.Config(text=TEXT), seed)
+    export.transformers_model(folder / "text_encoder", raw, text)
     write_tokenizer(folder / "tokenizer")
     export.write_json(folder / "scheduler/scheduler_config.json", sd15.SCHEDULER)
     export.write_json(folder / "model_index.json", sd15.PIPELINE)
     return folder
+
+
+def random_params(network: type, config: object, seed: int) -> Params:
+    """Numpy's noise in place of flax's initialisers, which take half a minute."""
+    rng = np.random.default_rng(seed)
+    shapes, _ = define(network, config)
+
+    def one(path: tuple, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        noise = rng.standard_normal(leaf.shape, np.float32)
+        if len(leaf.shape) < 2:  # of norms and biases; weights of norms are about 1
+            return 0.1 * noise + (path[-1].key == "weight")
+        return noise / np.sqrt(np.prod(leaf.shape[:-1]))
+
+    return jax.tree_util.tree_map_with_path(one, shapes)
 
 
 def write_tokenizer(folder: Path) -> None:
@@ -91,14 +104,14 @@ def write_clip(folder: Path, *, seed: int = 1) -> Path:
         visual_projection=VISION.projection_dim,
         logit_scale=True,
     )
-    port = init(clip.Clip, config, jax.random.key(seed))
+    params = random_params(clip.Clip, config, seed)
     raw = {
         "architectures": ["CLIPModel"],
         "projection_dim": VISION.projection_dim,
         "text_config": export.as_json(TEXT),
         "vision_config": export.as_json(VISION),
     }
-    export.transformers_model(folder, raw, port.params)
+    export.transformers_model(folder, raw, params)
     export.write_json(
         folder / "preprocessor_config.json",
         {

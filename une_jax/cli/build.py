@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-import tyro
 
 from une_jax import attributes, images, zoo
 from une_jax.cli import names, retry
 from une_jax.cli.job import Job
+from une_jax.cli.options import OWN_DEFAULT, Json
 from une_jax.cli.progress import Progress
 from une_jax.errors import UneError
 from une_jax.zoo.manifest import DTYPES
@@ -29,44 +29,46 @@ class Build:
     """folder of images; a row's key is its path below this folder"""
     out: Path
     """the NoiseZoo's folder, new or to be continued"""
-    generator: tuple[str, ...] = ()
+    generator: Annotated[tuple[str, ...], OWN_DEFAULT] = ()
     """NAME=PATH_OR_ID or a built-in name (mini-sd15, sd15), one or more"""
-    encoder: tuple[str, ...] = ()
+    encoder: Annotated[tuple[str, ...], OWN_DEFAULT] = ()
     """NAME=PATH_OR_ID or a built-in name (mini-clip-p8, clip-b16, clip-l14)"""
-    attributes: Path | None = None
+    attributes: Annotated[Path | None, OWN_DEFAULT] = None
     """list_attr_celeba.txt, or a CSV whose first column is the file"""
     steps: int = 50
     """DDIM steps"""
     eval_at: Literal["source", "target"] = "source"
-    """timestep at which inversion evaluates the model: its own (the UNE authors'), or
-    the next (diffusers' inverse scheduler)"""
+    """inversion evaluates the model at its own timestep, or at the next (diffusers)"""
     prompt: str = ""
     """the prompt that inversion is conditioned on; no guidance"""
-    size: int | None = None
+    size: Annotated[int | None, OWN_DEFAULT] = None
     """edge of the square images in pixels (default: the generator's own)"""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """of the UNet and the encoders; the VAE and the schedule are always float32"""
-    batch_size: int | None = None
+    batch_size: Annotated[int | None, OWN_DEFAULT] = None
     """images a call over all devices (default: by latent size and device)"""
     shard_rows: int = 256
     """rows a shard"""
-    limit: int | None = None
+    limit: Annotated[int | None, OWN_DEFAULT] = None
     """use only the first so many images"""
     controls: bool = False
     """also store the clean latents and their forward-noised twins, for probe's controls"""
-    retry: Literal["failed"] | None = None
+    retry: Annotated[Literal["failed"] | None, OWN_DEFAULT] = None
     """compute the rows that failed earlier once more"""
     dry_run: bool = False
     """say what would be done, and do nothing"""
-    json: Annotated[bool, tyro.conf.arg(help="machine-readable result")] = False
+    json: Json = False
 
     def run(self) -> dict[str, Any]:
+        for option in ("limit", "batch_size", "size"):
+            value = getattr(self, option)
+            if value is not None and value < 1:
+                name = option.replace("_", "-")
+                raise UneError(f"--{name} {value}: use 1 or more")
         keys = images.list_images(self.images)
-        if self.limit is not None and self.limit < 1:
-            raise UneError(f"--limit {self.limit}: use 1 or more")
         keys = keys[: self.limit]
         names_, values = self._attributes(keys)
-        models = self._load()
+        models = self._load(rows=min(self.shard_rows, len(keys)))
         manifest = zoo.Manifest(
             views=tuple(view for model in models for view in model.views),
             source=zoo.describe_source(self.images.resolve().name, keys, self.size),
@@ -88,7 +90,7 @@ class Build:
         extra = "error" if self.limit is None else "ignore"
         return table.names, np.asarray(attributes.align(table, keys, extra=extra))
 
-    def _load(self) -> list["Generator | Encoder"]:
+    def _load(self, rows: int) -> list["Generator | Encoder"]:
         if not self.generator + self.encoder:
             raise UneError("nothing to do: give --generator or --encoder")
         from une_jax.cli import models
@@ -103,12 +105,15 @@ class Build:
         )
         return [
             models.load_generator(
-                names.resolve(spec), settings, batch_size=self.batch_size
+                names.resolve(spec), settings, batch_size=self.batch_size, rows=rows
             )
             for spec in self.generator
         ] + [
             models.load_encoder(
-                names.resolve(spec), dtype=self.dtype, batch_size=self.batch_size
+                names.resolve(spec),
+                dtype=self.dtype,
+                batch_size=self.batch_size,
+                rows=rows,
             )
             for spec in self.encoder
         ]
@@ -118,13 +123,14 @@ class Build:
             view.name: int(np.prod(view.shape)) * DTYPES[view.dtype].itemsize
             for view in manifest.views
         }
+        calls = self.steps - (self.eval_at == "source")  # N timesteps, N - 1 ways
         return {
             "dry_run": True,
             "rows": manifest.row_count,
             "shards": manifest.shard_count,
             "bytes_per_row": sizes,
             "bytes": manifest.row_count * sum(sizes.values()),
-            "unet_calls": manifest.row_count * self.steps * len(self.generator),
+            "unet_calls": manifest.row_count * calls * len(self.generator),
         }
 
     def _fill(self, writer: zoo.Writer, job: Job) -> None:

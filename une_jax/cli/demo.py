@@ -4,13 +4,12 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-import tyro
+from typing import Any
 
 from une_jax import miniature
 from une_jax.cli.build import Build
 from une_jax.cli.faces import ATTRIBUTES, IMAGES, TRUTH, Faces
+from une_jax.cli.options import Json
 from une_jax.cli.report import Report
 
 ATTRIBUTES_SHOWN = ("Smiling", "Eyeglasses", "Male", "Wearing_Hat")
@@ -31,7 +30,7 @@ class Demo:
     """how many faces"""
     steps: int = 50
     """DDIM steps"""
-    json: Annotated[bool, tyro.conf.arg(help="machine-readable result")] = False
+    json: Json = False
 
     def run(self) -> dict[str, Any]:
         start = time.monotonic()

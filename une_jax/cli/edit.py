@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import tyro
 from PIL import Image
 
 from une_jax import images, zoo
 from une_jax.attributes import resolve
+from une_jax.cli.options import OWN_DEFAULT, Json
 from une_jax.errors import UneError
 
 
@@ -26,22 +26,25 @@ class Edit:
     """which attribute, e.g. Smiling"""
     out: Path
     """folder for the edited images and grid.png"""
-    generator: str | None = None
+    generator: Annotated[str | None, OWN_DEFAULT] = None
     """PATH_OR_ID of the zoo's generator (default: found by its name)"""
-    view: str | None = None
+    view: Annotated[str | None, OWN_DEFAULT] = None
     """which generator view of the zoo (default: its only one, or --generator's)"""
-    keep: tuple[str, ...] = ()
+    keep: Annotated[tuple[str, ...], OWN_DEFAULT] = ()
     """attributes to leave alone: their directions are projected out"""
     strength: tuple[float, ...] = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
     """in standard deviations of the zoo's latents along the direction"""
-    json: Annotated[bool, tyro.conf.arg(help="machine-readable result")] = False
+    json: Json = False
 
     def run(self) -> dict[str, Any]:
         opened = zoo.open(self.zoo)
-        for name in (self.attribute, *self.keep):
+        wanted = resolve(opened.attribute_names, self.attribute)
+        for name in self.keep:
             resolve(opened.attribute_names, name)
         if self.attribute in self.keep:
             raise UneError(f"--keep {self.attribute} would undo the edit itself")
+        if not self.strength or not np.isfinite(self.strength).all():
+            raise UneError("--strength: give one number or more, none infinite or NaN")
         if self.out.exists() and not self.out.is_dir():
             raise UneError(f"{self.out} is a file; choose another --out")
         picture = images.decode(self.image)
@@ -50,7 +53,9 @@ class Edit:
         from une_jax.report import figures, probing
 
         view = generator_view(opened, self.view, self.generator)
-        generator = models.generator_of_view(view, self.generator)
+        generator = models.generator_of_view(
+            view, self.generator, rows=len(self.strength)
+        )
         probed = probing.probe_view(opened, view.name)
         direction, unit = probed.direction(
             opened.attribute_names, self.attribute, self.keep
@@ -60,13 +65,13 @@ class Edit:
         grid = walk(generator, noise, direction[None], np.array([unit]), self.strength)
 
         self.out.mkdir(parents=True, exist_ok=True)
-        stem = re.sub(r"\W+", "_", self.image.stem)
+        stem = re.sub(r"\W+", "_", f"{self.image.stem}_{self.attribute}")
+        labels = [f"{s:+g}" if s else "0" for s in self.strength]
         files = []
-        for strength, edited in zip(self.strength, grid[0, 0], strict=True):
-            file = self.out / f"{stem}_{self.attribute}_{strength:+g}.png"
+        for label, edited in zip(labels, grid[0, 0], strict=True):
+            file = self.out / f"{stem}_{label}.png"
             Image.fromarray(edited).save(file)
             files.append(str(file))
-        labels = [f"{s:+g}" for s in self.strength]
         tile = max(96, min(256, generator.size))
         sheet = np.concatenate([pixels[None], grid[0]], axis=1)
         png = figures.sheet(sheet, columns=["image", *labels], tile=tile)
@@ -75,9 +80,7 @@ class Edit:
             "attribute": self.attribute,
             "keep": list(self.keep),
             "strength": list(self.strength),
-            "test_auc": float(
-                probed.metrics.auc[resolve(opened.attribute_names, self.attribute)]
-            ),
+            "test_auc": float(probed.metrics.auc[wanted]),
             "images": files,
             "grid": str(self.out / "grid.png"),
         }
@@ -85,8 +88,8 @@ class Edit:
     def text(self, result: dict[str, Any]) -> str:
         kept = f", keeping {', '.join(self.keep)}" if self.keep else ""
         return (
-            f"{self.attribute}{kept} (probe AUC {result['test_auc']:.2f}): "
-            f"{len(result['images'])} images and {result['grid']}"
+            f"{self.attribute}{kept}: {len(result['images'])} images and "
+            f"{result['grid']} (test AUC of its probe: {result['test_auc']:.2f})"
         )
 
 

@@ -48,7 +48,8 @@ class Job(NamedTuple):
             image = images.decode(path)
             return Read(digest, tuple(m.prepare(image) for m in self.models), "")
         except UneError as e:
-            return Read(digest, None, str(e).replace(str(path), self.keys[row]))
+            reason = str(e).removeprefix(f"{path}: ").replace(str(path), path.name)
+            return Read(digest, None, reason)
 
     def compute(
         self,
@@ -69,16 +70,20 @@ class Job(NamedTuple):
         for m, model in enumerate(self.models):
             if not len(good):
                 break
-            pixels = np.stack([reads[i].pixels[m] for i in good])  # type: ignore[index]
-            out = model.compute(pixels, np.asarray(rows)[good])
+            # A failed image's place is kept: in another place of the batch, the others'
+            # last bits would be others.
+            blank = np.zeros_like(reads[good[0]].pixels[m])  # type: ignore[index]
+            pixels = [
+                blank if read.pixels is None else read.pixels[m] for read in reads
+            ]
+            out = model.compute(np.stack(pixels), np.asarray(rows))
             for name, value in out.arrays.items():
-                arrays[name][good] = value
+                arrays[name] = value
                 finite = np.isfinite(value).reshape(len(value), -1).all(1)
-                for i in good[~finite]:
+                for i in np.flatnonzero(~finite):
                     reasons[i] = reasons[i] or f"{name} is not finite"
             if out.residual is not None:
-                residuals[model.name] = np.full(len(rows), np.nan, np.float32)
-                residuals[model.name][good] = out.residual
+                residuals[model.name] = out.residual
         progress.add(len(rows))
 
         failed = np.array([reason != "" for reason in reasons])

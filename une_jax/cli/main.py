@@ -1,6 +1,7 @@
 """Parse, run, report errors in one line, exit with the right code."""
 
 import json
+import math
 import os
 import signal
 import sys
@@ -11,6 +12,7 @@ import tyro
 
 from ports.checkpoint import CheckpointError
 from une_jax.cli import build, demo, edit, faces, probe, report, verify
+from une_jax.cli.options import join_repeated
 from une_jax.errors import UneError
 
 COMMANDS = {
@@ -43,26 +45,50 @@ def main(argv: list[str] | None = None) -> int:
             "One Gaussian space behind image generators and image encoders: invert "
             "images to noise, probe it, edit it. Start with `une-jax demo`."
         ),
-        args=argv,
-        config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff),
+        args=join_repeated(sys.argv[1:] if argv is None else argv),
+        config=(
+            tyro.conf.OmitSubcommandPrefixes,
+            tyro.conf.FlagCreatePairsOff,
+            tyro.conf.DisallowNone,
+        ),
     )
     signal.signal(signal.SIGTERM, _terminate)
     try:
         start_jax()
         result = command.run()
-        print(json.dumps(result, indent=2) if command.json else command.text(result))
+        print(to_json(result) if command.json else command.text(result))
         return int(result.get("exit_code", 0))
     except (UneError, CheckpointError) as e:
         print(f"une-jax: error: {' '.join(str(e).split())}", file=sys.stderr)
+        return 1
+    except OSError as e:  # a folder that cannot be written, a full disk
+        named = f"{e.filename}: " if e.filename else ""
+        print(f"une-jax: error: {named}{e.strerror or e}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("une-jax: interrupted; run the same command to go on", file=sys.stderr)
         return 130
 
 
+def to_json(result: dict[str, Any]) -> str:
+    """JSON as its standard has it: null for the NaN of an undefined number."""
+    return json.dumps(_finite(result), indent=2, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def start_jax() -> None:
     """float32 means float32, and a second run does not compile again."""
     import jax
+
+    # transformers, here for its tokenizer, would remark that there is no torch.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
     jax.config.update("jax_default_matmul_precision", "float32")
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
@@ -70,8 +96,8 @@ def start_jax() -> None:
         jax.config.update("jax_compilation_cache_dir", str(Path(home) / "une_jax/xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     devices = jax.devices()
-    kind = devices[0].device_kind
-    print(f"une-jax: {len(devices)} x {kind} ({devices[0].platform})", file=sys.stderr)
+    names = dict.fromkeys((devices[0].platform, devices[0].device_kind))
+    print(f"une-jax: {len(devices)} x {' '.join(names)}", file=sys.stderr)
 
 
 def _terminate(signum: int, frame: Any) -> None:

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from PIL import Image
 
 from ports import clip, preprocess, stable_diffusion, vae
-from ports.checkpoint import locate, sha256
+from ports.checkpoint import CheckpointError, locate, sha256
 from une_jax import ddim, images, parallel
 from une_jax.cli.names import Model, resolve
 from une_jax.errors import UneError
@@ -26,6 +26,8 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 # float16 keeps three more bits of it than bfloat16.
 STORED = {"float32": "float32", "bfloat16": "float16"}
 CONTROL_SEED = 0
+# Encoders resize before they crop, so that a thin image would grow without bound.
+MAX_ASPECT = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +114,12 @@ class Encoder:
     _run: Callable[..., Any] = field(repr=False)
 
     def prepare(self, image: Image.Image) -> np.ndarray:
+        if max(image.size) > MAX_ASPECT * min(image.size):
+            width, height = image.size
+            raise UneError(
+                f"{width} x {height} is too long and thin for {self.name} to resize; "
+                "crop the image"
+            )
         return self.processor(image)
 
     def compute(self, pixels: np.ndarray, rows: np.ndarray) -> Output:
@@ -121,9 +129,16 @@ class Encoder:
 
 
 def load_generator(
-    model: Model, settings: Settings, *, batch_size: int | None = None
+    model: Model,
+    settings: Settings,
+    *,
+    batch_size: int | None = None,
+    rows: int | None = None,
 ) -> Generator:
-    """Weights onto the devices, and the two compiled loops (inversion, sampling)."""
+    """Weights onto the devices, and the two compiled loops (inversion, sampling).
+
+    ``rows`` is the most that a call will have, where the batch need not be larger.
+    """
     sd = stable_diffusion.load(model.source, dtype=DTYPES[settings.dtype])
     factor = 2 ** (len(sd.vae.config.block_out_channels) - 1)
     size = settings.size or (sd.unet.config.sample_size or 64) * factor
@@ -174,7 +189,7 @@ def load_generator(
         sd=sd,
         params=parallel.replicate(params, mesh),
         mesh=mesh,
-        batch_size=_batch_size(batch_size, edge * edge, mesh),
+        batch_size=_batch_size(batch_size, rows, edge * edge, mesh),
         _run=parallel.data_parallel(run, mesh),
         _sample=parallel.data_parallel(sample, mesh),
         _denoise=parallel.data_parallel(denoise, mesh),
@@ -239,9 +254,16 @@ def _generator_views(model, sd, settings, schedule, size, edge) -> tuple[View, .
 
 
 def load_encoder(
-    model: Model, *, dtype: str = "float32", batch_size: int | None = None
+    model: Model,
+    *,
+    dtype: str = "float32",
+    batch_size: int | None = None,
+    rows: int | None = None,
 ) -> Encoder:
-    """An image encoder: its projected, unnormalised image feature."""
+    """An image encoder: its projected, unnormalised image feature.
+
+    ``rows`` as for ``load_generator``.
+    """
     port = clip.load(model.source, dtype=DTYPES[dtype])
     if port.config.vision is None or not port.config.visual_projection:
         raise UneError(f"{model.source} has no image tower with a projection")
@@ -276,17 +298,18 @@ def load_encoder(
         params=parallel.replicate(port.params, mesh),
         processor=processor,
         mesh=mesh,
-        batch_size=_batch_size(batch_size, processor.crop**2 // 64, mesh),
+        batch_size=_batch_size(batch_size, rows, processor.crop**2 // 64, mesh),
         _run=parallel.data_parallel(run, mesh),
     )
 
 
-def _batch_size(asked: int | None, pixels: int, mesh: Mesh) -> int:
+def _batch_size(asked: int | None, rows: int | None, pixels: int, mesh: Mesh) -> int:
     """Rows a call, over all devices: asked for, or what keeps a device busy."""
     devices = mesh.size
     if asked is None:
         budget = 4096 if mesh.devices.flat[0].platform == "cpu" else 65536
-        asked = max(1, min(64, budget // pixels)) * devices
+        asked = max(1, min(64, budget // max(1, pixels))) * devices
+    asked = min(asked, rows or asked)  # no larger than what there is to fill it
     return -(-asked // devices) * devices
 
 
@@ -306,24 +329,32 @@ def _nchw(x: np.ndarray, dtype: str) -> np.ndarray:
     return np.ascontiguousarray(x.transpose(0, 3, 1, 2)).astype(dtype)
 
 
-def generator_of_view(view: View, source: str | None = None) -> Generator:
+def generator_of_view(
+    view: View, source: str | None = None, *, rows: int | None = None
+) -> Generator:
     """The model that made a zoo's generator view, under the view's own settings.
 
     ``source`` (a path, hub id or built-in name) is needed where ``view.model_id`` does
-    not say where to find it. Raises UneError if its weights are not the view's.
+    not say where to find it; ``rows`` as for ``load_generator``. Raises UneError if its
+    weights are not the view's, or the view does not say how it was made.
     """
     model = resolve(source or view.model_id)
-    how = view.settings
-    generator = load_generator(
-        Model(view.name, model.source, view.model_id),
-        Settings(
-            steps=how["steps"],
-            eval_at=how["eval_at"],
-            prompt=how["prompt"],
-            size=view.config["size"],
-            dtype=how["dtype"],
-        ),
-    )
+    how = {**view.settings, **view.config}
+    fields = ("steps", "eval_at", "prompt", "dtype", "size")
+    if missing := [name for name in fields if name not in how]:
+        raise UneError(
+            f"view {view.name!r} does not say its {', '.join(missing)}: only views made "
+            "by `une-jax build` can be decoded"
+        )
+    try:
+        generator = load_generator(
+            Model(view.name, model.source, view.model_id),
+            Settings(**{name: how[name] for name in fields}),
+            rows=rows,
+        )
+    except CheckpointError as e:
+        where = "" if source else " (say where the model is with --generator)"
+        raise UneError(f"{e}{where}") from e
     if generator.views[0].weights_sha256 != view.weights_sha256:
         raise UneError(
             f"{model.source} holds other weights than the model that made view "

@@ -1,5 +1,7 @@
 """``une-jax report``: what a NoiseZoo says, on one page."""
 
+import contextlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +12,7 @@ import tyro
 from une_jax import images, zoo
 from une_jax.attributes import resolve
 from une_jax.cli.edit import generator_view, walk
+from une_jax.cli.options import OWN_DEFAULT, Json
 from une_jax.errors import UneError
 
 SHOWN, MEASURED, SAMPLES = 8, 64, 32
@@ -24,19 +27,19 @@ class Report:
     """the NoiseZoo's folder"""
     out: Path
     """folder for index.html and its figures"""
-    images: Path | None = None
+    images: Annotated[Path | None, OWN_DEFAULT] = None
     """the folder the zoo was built from, to show originals and measure PSNR"""
-    generator: str | None = None
+    generator: Annotated[str | None, OWN_DEFAULT] = None
     """PATH_OR_ID of the zoo's generator (default: found by its name)"""
-    view: str | None = None
+    view: Annotated[str | None, OWN_DEFAULT] = None
     """which generator view (default: its only one)"""
-    attribute: tuple[str, ...] = ()
+    attribute: Annotated[tuple[str, ...], OWN_DEFAULT] = ()
     """attributes to edit (default: the four best-read ones)"""
-    prompt: tuple[str, ...] = ()
+    prompt: Annotated[tuple[str, ...], OWN_DEFAULT] = ()
     """prompts to sample from, beside the empty one"""
-    truth: Path | None = None
+    truth: Annotated[Path | None, OWN_DEFAULT] = None
     """truth.safetensors of miniature faces, to score the probes against"""
-    json: Annotated[bool, tyro.conf.arg(help="machine-readable result")] = False
+    json: Json = False
 
     def run(self) -> dict[str, Any]:
         opened = zoo.open(self.zoo)
@@ -54,8 +57,7 @@ class Report:
 
         generator = models.generator_of_view(view, self.generator)
         probed = [probing.probe_view(opened, name) for name in opened.views]
-        made = Made(opened, generator, view, probed, self.out)
-        self.out.mkdir(parents=True, exist_ok=True)
+        made = Made(opened, generator, view, probed)
         sections = [
             made.round_trip(self.images),
             made.samples(self.prompt),
@@ -67,6 +69,9 @@ class Report:
             f"{', '.join(opened.views)}."
         )
         html = page.page("What this noise knows", lead, sections)
+        self.out.mkdir(parents=True, exist_ok=True)
+        for name, png in made.figures.items():
+            (self.out / f"{name}.png").write_bytes(png)
         (self.out / "index.html").write_text(html, encoding="utf-8")
         return {"report": str(self.out / "index.html"), **made.numbers}
 
@@ -75,11 +80,15 @@ class Report:
 
 
 class Made:
-    """The page's sections, made one by one; ``numbers`` collects what they measured."""
+    """The page's sections, made one by one.
 
-    def __init__(self, opened: zoo.Zoo, generator: Any, view: zoo.View, probed: list[Any], out: Path):  # fmt: skip
+    ``numbers`` collects what they measured, ``figures`` the PNG files by their names.
+    """
+
+    def __init__(self, opened: zoo.Zoo, generator: Any, view: zoo.View, probed: list[Any]):  # fmt: skip
         self.zoo, self.generator, self.view = opened, generator, view
-        self.probed, self.out = probed, out
+        self.probed = probed
+        self.figures: dict[str, bytes] = {}
         self.own = next(p for p in probed if p.view == view.name)
         self.test = opened.split("test")
         self.numbers: dict[str, Any] = {}
@@ -87,7 +96,7 @@ class Made:
     def _figure(self, name: str, png: bytes, caption: str) -> str:
         from une_jax.report import page
 
-        (self.out / f"{name}.png").write_bytes(png)
+        self.figures[re.sub(r"\W+", "_", name)] = png
         return page.figure(png, caption)
 
     def round_trip(self, folder: Path | None) -> Any:
@@ -201,29 +210,35 @@ class Made:
         from une_jax.report import figures, page
 
         names = self.zoo.attribute_names
-        auc = np.nan_to_num(np.asarray(self.own.metrics.auc))
-        best = tuple(names[i] for i in np.argsort(-auc)[:4])
+        auc = np.asarray(self.own.metrics.auc)
+        known = np.isfinite(auc) & np.any(np.asarray(self.own.probe.weight), axis=1)
+        order = np.argsort(-np.where(known, auc, -1))
+        best = tuple(names[i] for i in order[:4] if known[i])
         columns = [f"{s:+g} sd" if s else "0" for s in STRENGTHS]
         noise = np.asarray(self.zoo[self.view.name][self.test[:3]], np.float32)
         blocks = [
             page.paragraph(
                 "Each row moves one image's noise along the probe's direction, in "
-                "standard deviations of the training rows along it. Below, the same "
-                "with the most entangled attributes' directions projected out."
+                "standard deviations of the training rows along it. Where others' "
+                "directions are close to it, the same follows with them projected out."
             )
         ]
         for name in wanted or best:
             keep = self._entangled(name)
-            plain = self.own.direction(names, name)
-            held = self.own.direction(names, name, keep)
-            directions = np.stack([plain[0], held[0]])
-            units = np.array([plain[1], held[1]])
+            kept = " and ".join(keep).replace("_", " ")
+            walks = [("plain", "plain", self.own.direction(names, name))]
+            if keep:
+                what = f"orthogonalised against {kept}"
+                with contextlib.suppress(UneError):  # nothing of it is left beside them
+                    held = self.own.direction(names, name, keep)
+                    walks.append(("orthogonalised", what, held))
+            directions = np.stack([direction for _, _, (direction, _) in walks])
+            units = np.array([unit for _, _, (_, unit) in walks])
             grid = walk(self.generator, noise, directions, units, STRENGTHS)
-            for i, what in enumerate(("plain", "orthogonalised")):
+            for i, (file, what, _) in enumerate(walks):
                 png = figures.sheet(grid[:, i], columns=columns)
-                against = f" against {', '.join(keep)}" if i else ""
-                caption = f"{name.replace('_', ' ')}, {what}{against}."
-                blocks.append(self._figure(f"edit_{name}_{what}", png, caption))
+                caption = f"{name.replace('_', ' ')}, {what}."
+                blocks.append(self._figure(f"edit_{name}_{file}", png, caption))
         return page.Section("Edits", blocks)
 
     def _entangled(self, name: str, count: int = 3) -> tuple[str, ...]:
@@ -241,12 +256,18 @@ def read_truth(path: Path, opened: zoo.Zoo) -> np.ndarray:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
+    from une_jax.miniature import factors
+
     try:
         scores = load_file(path)["scores"]
         rows = [int(Path(key).stem) - 1 for key in opened.keys]
-        return scores[rows]
-    except (OSError, SafetensorError, KeyError, ValueError, IndexError) as e:
-        raise UneError(
-            f"{path} is not the truth of {opened.path}'s images ({type(e).__name__}); "
-            "give the truth.safetensors that une-jax faces wrote beside them"
-        ) from None
+        columns = [factors.NAMES.index(name) for name in opened.attribute_names]
+        scores = scores[np.ix_(rows, columns)]
+        if np.array_equal(scores > factors.THRESHOLDS[columns], opened.attributes):
+            return scores
+    except (OSError, SafetensorError, KeyError, ValueError, IndexError):
+        pass
+    raise UneError(
+        f"{path} is not the truth of {opened.path}'s images; give the "
+        "truth.safetensors that une-jax faces wrote beside them"
+    )

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import tyro
 
 from une_jax import zoo
+from une_jax.cli.options import Json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +16,7 @@ class Verify:
 
     zoo: tyro.conf.Positional[Path]
     """the NoiseZoo's folder"""
-    json: Annotated[bool, tyro.conf.arg(help="machine-readable result")] = False
+    json: Json = False
 
     def run(self) -> dict[str, Any]:
         problems = zoo.verify(self.zoo)

@@ -29,7 +29,9 @@ def faces(
     >>> faces(truth.scores, truth.nuisance).shape
     (2, 64, 64, 3)
     """
-    return _faces(scores, nuisance, size)
+    # Colours meet planes and integers meet floats here: numpy's rules, even if strict.
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        return _faces(scores, nuisance, size)
 
 
 @ft.partial(jax.jit, static_argnums=2)

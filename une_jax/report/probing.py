@@ -40,9 +40,10 @@ class ViewProbe:
             others = jnp.stack([self.probe.weight[resolve(names, k)] for k in keep])
             w = edits.unit(edits.orthogonalize(w, others))
         if not bool(jnp.any(w)):
+            held = f" or lies in the span of {', '.join(keep)}" if keep else ""
             raise UneError(
-                f"{attribute} has no direction of its own in {self.view}: it is one "
-                f"class only, or lies in the span of {', '.join(keep) or 'nothing'}"
+                f"{attribute} has no direction of its own in {self.view}: all train "
+                f"rows are of one class{held}"
             )
         return w, float(edits.projection_std(jnp.asarray(self.train), w))
 
@@ -54,6 +55,8 @@ def probe_view(
 
     ``components`` defaults to the paper's: 500 for generators, 310 for encoders.
     """
+    if not 0 <= l2 < float("inf"):
+        raise UneError(f"l2 is {l2}; use 0 or more")
     if not zoo.attribute_names:
         raise UneError(
             f"{zoo.path} has no attributes to probe: build it with --attributes"
