@@ -35,9 +35,9 @@ class Args:
 
 def main(args: Args) -> None:
     from une_jax import images, miniature, zoo
-    from une_jax.cli import models
     from une_jax.cli.build import Build
     from une_jax.cli.faces import ATTRIBUTES, IMAGES, TRUTH, Faces
+    from une_jax.cli.generator import generator_of_view
     from une_jax.cli.main import start_jax
     from une_jax.cli.report import read_truth
     from une_jax.report import probing
@@ -60,7 +60,7 @@ def main(args: Args) -> None:
 
     for name in miniature.GENERATORS:
         view = opened[name].view
-        generator = models.generator_of_view(view)
+        generator = generator_of_view(view)
         pixels = np.stack(
             [
                 generator.prepare(images.decode(faces / IMAGES / opened.keys[i]))

@@ -205,8 +205,10 @@ def qkv(rng, tq, tk, *, b=2, shared=False, heads=3, d=5):
     return [3 * normal(rng, *shape) for shape in shapes]
 
 
-@pytest.mark.parametrize("shared", [False, True])
-@pytest.mark.parametrize(("tq", "tk"), [(7, 7), (7, 4), (16, 5), (21, 21)])
+@pytest.mark.parametrize(
+    ("tq", "tk", "shared"),
+    [(7, 4, False), (16, 5, True), (21, 21, False), (21, 21, True)],
+)
 def test_attention_by_blocks_and_whole(rng, monkeypatch, tq, tk, shared):
     q, k, v = qkv(rng, tq, tk, shared=shared)
     expected = attention(q, k, v)

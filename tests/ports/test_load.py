@@ -235,14 +235,15 @@ def test_two_rules_for_one_tensor(tmp_path):
     assert e.value.problems[0] == "a.weight: claimed by several rules"
 
 
-def test_rules_match_whole_names(tmp_path):
+@pytest.mark.parametrize("name", ["ema.a.weight", "a.weight_2", "xa.weight"])
+def test_rules_match_whole_names(tmp_path, name):
     file = tmp_path / TRANSFORMERS
-    save_file({"ema.a.weight_2": np.zeros(2, np.float32)}, file)
+    save_file({name: np.zeros(2, np.float32)}, file)
     target = {"a": {"weight": jax.ShapeDtypeStruct((2,), jnp.float32)}}
     with pytest.raises(MisfitError) as e:
         fill([file], target, (Rule(r"a\.weight", "a.weight"),), jnp.float32)
     assert e.value.problems == [
-        "ema.a.weight_2: unexpected tensor",
+        f"{name}: unexpected tensor",
         "a.weight: missing tensor",
     ]
 

@@ -100,12 +100,14 @@ def test_what_the_miniature_writes_loads_as_its_rounded_parameters(tmp_path):
     from scripts.miniature import export
 
     config = vae.Config(block_out_channels=(8,), norm_num_groups=4)
-    trained = init(vae.AutoencoderKL, config, jax.random.key(0))
-    export.diffusers_model(tmp_path, "AutoencoderKL", config, trained.params)
+    shapes, _ = define(vae.AutoencoderKL, config)
+    rng = np.random.default_rng(0)
+    trained = jax.tree.map(lambda s: rng.standard_normal(s.shape, np.float32), shapes)
+    export.diffusers_model(tmp_path, "AutoencoderKL", config, trained)
     loaded = vae.load(str(tmp_path))
     assert loaded.config == config
     jax.tree.map(
         lambda a, b: np.testing.assert_array_equal(a, np.float16(b)),
         loaded.params,
-        trained.params,
+        trained,
     )

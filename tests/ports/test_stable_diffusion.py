@@ -86,8 +86,9 @@ def test_prompts_become_the_text_encoders_last_states(pipeline):
     states = stable_diffusion.encode_prompts(sd, prompts)
     assert states.shape == (2, LENGTH, sd.unet.config.cross_attention_dim)
     ids = jnp.asarray(stable_diffusion.token_ids(sd.tokenizer, prompts))
-    hidden = sd.text_encoder.apply(sd.text_encoder.params, ids, method="hidden_text")
-    assert rel(states, hidden) < 1e-5
+    apply = jax.jit(sd.text_encoder.apply, static_argnames="method")
+    hidden = apply(sd.text_encoder.params, ids, method="hidden_text")
+    assert rel(states, hidden) < 1e-6
     # The UNet takes them, one row for any batch.
     x, t = jnp.zeros((3, 8, 8, 4)), jnp.array([1, 2, 3])
     eps = jax.eval_shape(sd.unet.apply, sd.unet.params, x, t, states[:1])
@@ -110,16 +111,6 @@ def test_a_variant_is_that_of_every_part(pipeline):
     assert before.weights_sha256 == after.weights_sha256
 
 
-def test_its_hash_changes_with_a_byte_of_any_part(pipeline):
-    hashes = {stable_diffusion.load(str(pipeline)).weights_sha256}
-    for file in sorted(pipeline.rglob("*.safetensors")):
-        content = bytearray(file.read_bytes())
-        content[-1] ^= 1
-        file.write_bytes(content)
-        hashes.add(stable_diffusion.load(str(pipeline)).weights_sha256)
-    assert len(hashes) == 4
-
-
 @pytest.mark.parametrize("name", ["StableDiffusionXLPipeline", "FluxPipeline", ""])
 def test_another_pipeline_is_refused_by_name(pipeline, name):
     (pipeline / "model_index.json").write_text(json.dumps({"_class_name": name}))
@@ -136,7 +127,6 @@ def test_another_pipeline_is_refused_by_name(pipeline, name):
         "scheduler/scheduler_config.json",
         "tokenizer/vocab.json",
         "tokenizer/merges.txt",
-        "unet/config.json",
         f"vae/{DIFFUSERS}",
     ],
 )

@@ -40,6 +40,7 @@ def une_jax(*args: object) -> Ran:
 
     handlers = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
     precision = jax.config.jax_default_matmul_precision
+    optimize_little = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)  # compiles twice as fast
     out, err = io.StringIO(), io.StringIO()
     try:
@@ -49,7 +50,7 @@ def une_jax(*args: object) -> Ran:
         code = end.code
     finally:
         jax.config.update("jax_default_matmul_precision", precision)
-        jax.config.update("jax_disable_most_optimizations", False)
+        jax.config.update("jax_disable_most_optimizations", optimize_little)
         for number, handler in handlers.items():
             signal.signal(number, handler)
     return Ran(code, out.getvalue(), err.getvalue())

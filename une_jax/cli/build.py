@@ -18,7 +18,8 @@ from une_jax.errors import UneError
 from une_jax.zoo.manifest import DTYPES
 
 if TYPE_CHECKING:
-    from une_jax.cli.models import Encoder, Generator
+    from une_jax.cli.encoder import Encoder
+    from une_jax.cli.generator import Generator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +94,10 @@ class Build:
     def _load(self, rows: int) -> list["Generator | Encoder"]:
         if not self.generator + self.encoder:
             raise UneError("nothing to do: give --generator or --encoder")
-        from une_jax.cli import models
+        from une_jax.cli.encoder import load_encoder
+        from une_jax.cli.generator import Settings, load_generator
 
-        settings = models.Settings(
+        settings = Settings(
             steps=self.steps,
             eval_at=self.eval_at,
             prompt=self.prompt,
@@ -104,12 +106,12 @@ class Build:
             controls=self.controls,
         )
         return [
-            models.load_generator(
+            load_generator(
                 names.resolve(spec), settings, batch_size=self.batch_size, rows=rows
             )
             for spec in self.generator
         ] + [
-            models.load_encoder(
+            load_encoder(
                 names.resolve(spec),
                 dtype=self.dtype,
                 batch_size=self.batch_size,

@@ -49,13 +49,11 @@ class Edit:
             raise UneError(f"{self.out} is a file; choose another --out")
         picture = images.decode(self.image)
 
-        from une_jax.cli import models
+        from une_jax.cli.generator import generator_of_view
         from une_jax.report import figures, probing
 
         view = generator_view(opened, self.view, self.generator)
-        generator = models.generator_of_view(
-            view, self.generator, rows=len(self.strength)
-        )
+        generator = generator_of_view(view, self.generator, rows=len(self.strength))
         probed = probing.probe_view(opened, view.name)
         direction, unit = probed.direction(
             opened.attribute_names, self.attribute, self.keep

@@ -14,7 +14,8 @@ from une_jax.errors import UneError
 from une_jax.zoo.manifest import DTYPES
 
 if TYPE_CHECKING:
-    from une_jax.cli.models import Encoder, Generator
+    from une_jax.cli.encoder import Encoder
+    from une_jax.cli.generator import Generator
 
 
 class Read(NamedTuple):

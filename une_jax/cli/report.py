@@ -52,10 +52,10 @@ class Report:
         view = generator_view(opened, self.view, self.generator)
         truth = read_truth(self.truth, opened) if self.truth else None
 
-        from une_jax.cli import models
+        from une_jax.cli.generator import generator_of_view
         from une_jax.report import page, probing
 
-        generator = models.generator_of_view(view, self.generator)
+        generator = generator_of_view(view, self.generator)
         probed = [probing.probe_view(opened, name) for name in opened.views]
         made = Made(opened, generator, view, probed)
         sections = [
@@ -141,7 +141,7 @@ class Made:
             self._figure(
                 "samples",
                 figures.sheet(drawn),
-                f"Images of fresh Gaussian noise, prompt {self.view.settings['prompt']!r}.",
+                f"Images of fresh Gaussian noise, {_quoted(self.view.settings['prompt'])}.",
             )
         ]
         if prompts:
@@ -226,9 +226,11 @@ class Made:
         for name in wanted or best:
             keep = self._entangled(name)
             kept = " and ".join(keep).replace("_", " ")
-            walks = [("plain", "plain", self.own.direction(names, name))]
+            walks = [
+                ("plain", "along its own direction", self.own.direction(names, name))
+            ]
             if keep:
-                what = f"orthogonalised against {kept}"
+                what = f"with {kept} projected out"
                 with contextlib.suppress(UneError):  # nothing of it is left beside them
                     held = self.own.direction(names, name, keep)
                     walks.append(("orthogonalised", what, held))
@@ -237,7 +239,7 @@ class Made:
             grid = walk(self.generator, noise, directions, units, STRENGTHS)
             for i, (file, what, _) in enumerate(walks):
                 png = figures.sheet(grid[:, i], columns=columns)
-                caption = f"{name.replace('_', ' ')}, {what}."
+                caption = f"{name.replace('_', ' ')}: {what}."
                 blocks.append(self._figure(f"edit_{name}_{file}", png, caption))
         return page.Section("Edits", blocks)
 
@@ -249,6 +251,10 @@ class Made:
         near = np.abs(w @ w[names.index(name)])
         near[names.index(name)] = 0
         return tuple(names[i] for i in np.argsort(-near)[:count] if near[i] > 0.1)
+
+
+def _quoted(prompt: str) -> str:
+    return f"prompt “{prompt}”" if prompt else "without a prompt"
 
 
 def read_truth(path: Path, opened: zoo.Zoo) -> np.ndarray:

@@ -34,8 +34,8 @@ def write(
     ['a photo of an old man with brown hair and a beard, wearing glasses, smiling']
     """
     told = rng.random(attributes.shape) < mention
-    return [_one(dict(zip(NAMES, map(tuple, zip(row, say, strict=True)), strict=True)))
-            for row, say in zip(attributes, told, strict=True)]  # fmt: skip
+    faces = np.stack([attributes.astype(bool), told], axis=-1).tolist()
+    return [_one(dict(zip(NAMES, map(tuple, face), strict=True))) for face in faces]
 
 
 def _one(face: dict[str, tuple[bool, bool]]) -> str:

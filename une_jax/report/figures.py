@@ -20,21 +20,23 @@ def auc_chart(
 ) -> bytes:
     """Test AUC of every attribute (rows) in every view (dots), as PNG bytes.
 
-    Attributes are sorted by the first view's AUC; 0.5 is a coin.
+    Attributes are sorted by the first view's AUC, unknown ones (NaN) at the bottom.
     """
     first = next(iter(auc.values()))
-    order = np.argsort(np.nan_to_num(first))
+    order = np.argsort(np.nan_to_num(first, nan=-1.0))
     height = 1.2 + 0.26 * len(names)
     figure, axes = plt.subplots(figsize=(7.2, height), layout="constrained")
     axes.axvline(0.5, color="0.6", linewidth=1)
     markers = "oDsv^Px*"
     for i, (view, values) in enumerate(auc.items()):
+        known = values[np.isfinite(values)]
+        mean = f" (mean {known.mean():.2f})" if len(known) else ""
         axes.plot(
             values[order],
             np.arange(len(names)),
             markers[i % len(markers)],
             color=f"C{i}",
-            label=f"{view} (mean {np.nanmean(values):.2f})",
+            label=f"{view}{mean}",
             alpha=0.85,
         )
     axes.set_yticks(np.arange(len(names)), [names[i].replace("_", " ") for i in order])

@@ -69,7 +69,8 @@ def probe_view(
             f"{zoo.path} has {len(train)} train and {len(test)} test rows: too few"
         )
     x, y = flat(latents[train]), zoo.attributes[train]
-    probe = _fit(x, y, components=components or COMPONENTS[kind], l2=l2)
+    components = COMPONENTS[kind] if components is None else components
+    probe = _fit(x, y, components=components, l2=l2)
     scores = probes.scores(probe, jnp.asarray(flat(latents[test])))
     metrics = probes.evaluate(scores, jnp.asarray(zoo.attributes[test]))
     return ViewProbe(

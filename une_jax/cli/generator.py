@@ -1,7 +1,4 @@
-"""Models as the commands use them: images in, rows of a NoiseZoo out, and back.
-
-The only module that knows both ``ports`` and ``une_jax``'s maths.
-"""
+"""A diffusion pipeline as the commands use it: images to noise, and back."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,21 +10,16 @@ import numpy as np
 from jax.sharding import Mesh
 from PIL import Image
 
-from ports import clip, preprocess, stable_diffusion, vae
-from ports.checkpoint import CheckpointError, locate, sha256
+from ports import stable_diffusion, vae
+from ports.checkpoint import CheckpointError
 from une_jax import ddim, images, parallel
+from une_jax.cli.batches import DTYPES, STORED, Output, batch_size_for, batched
 from une_jax.cli.names import Model, resolve
 from une_jax.errors import UneError
 from une_jax.schedule import Schedule
 from une_jax.zoo import View
 
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-# Half-precision latents are stored in float16: the state of a run is float32, and
-# float16 keeps three more bits of it than bfloat16.
-STORED = {"float32": "float32", "bfloat16": "float16"}
 CONTROL_SEED = 0
-# Encoders resize before they crop, so that a thin image would grow without bound.
-MAX_ASPECT = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,14 +32,6 @@ class Settings:
     size: int | None = None
     dtype: str = "float32"
     controls: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Output:
-    """Rows of each view, and the inversion's residual where there is one."""
-
-    arrays: dict[str, np.ndarray]
-    residual: np.ndarray | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,7 +56,7 @@ class Generator:
     def compute(self, pixels: np.ndarray, rows: np.ndarray) -> Output:
         """(b, size, size, 3) uint8 and the rows' numbers -> NCHW noise and controls."""
         batch = {"pixels": pixels, "row": np.asarray(rows, np.int32)}
-        out = _batched(self._run, self.params, batch, self.mesh, self.batch_size)
+        out = batched(self._run, self.params, batch, self.mesh, self.batch_size)
         stored = self.views[0].dtype
         arrays = {self.name: _nchw(out["x_T"], stored)}
         if len(self.views) > 1:
@@ -84,48 +68,21 @@ class Generator:
         """NCHW noise (b, 4, h, w) -> uint8 images; ``cond`` (1, t, d) for a prompt."""
         params = self.params if cond is None else {**self.params, "cond": cond}
         batch = np.asarray(noise, np.float32).transpose(0, 2, 3, 1)
-        return _batched(self._sample, params, batch, self.mesh, self.batch_size)
+        return batched(self._sample, params, batch, self.mesh, self.batch_size)
 
     def denoise(self, noise: np.ndarray) -> np.ndarray:
         """NCHW noise -> NCHW latents x0: ``decode`` without the VAE."""
         batch = np.asarray(noise, np.float32).transpose(0, 2, 3, 1)
-        out = _batched(self._denoise, self.params, batch, self.mesh, self.batch_size)
+        out = batched(self._denoise, self.params, batch, self.mesh, self.batch_size)
         return _nchw(out, "float32")
 
     def autoencode(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 images through the VAE and back: what no inversion can improve on."""
         run = self._autoencode
-        return _batched(run, self.params, pixels, self.mesh, self.batch_size)
+        return batched(run, self.params, pixels, self.mesh, self.batch_size)
 
     def condition(self, prompt: str) -> jax.Array:
         return stable_diffusion.encode_prompts(self.sd, [prompt])
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Encoder:
-    """An image encoder with its preprocessing. Get one from ``load_encoder``."""
-
-    name: str
-    views: tuple[View, ...]
-    params: Any = field(repr=False)
-    processor: preprocess.Preprocess
-    mesh: Mesh
-    batch_size: int
-    _run: Callable[..., Any] = field(repr=False)
-
-    def prepare(self, image: Image.Image) -> np.ndarray:
-        if max(image.size) > MAX_ASPECT * min(image.size):
-            width, height = image.size
-            raise UneError(
-                f"{width} x {height} is too long and thin for {self.name} to resize; "
-                "crop the image"
-            )
-        return self.processor(image)
-
-    def compute(self, pixels: np.ndarray, rows: np.ndarray) -> Output:
-        del rows
-        out = _batched(self._run, self.params, pixels, self.mesh, self.batch_size)
-        return Output(arrays={self.name: out.astype(self.views[0].dtype)})
 
 
 def load_generator(
@@ -189,7 +146,7 @@ def load_generator(
         sd=sd,
         params=parallel.replicate(params, mesh),
         mesh=mesh,
-        batch_size=_batch_size(batch_size, rows, edge * edge, mesh),
+        batch_size=batch_size_for(batch_size, rows, edge * edge, mesh),
         _run=parallel.data_parallel(run, mesh),
         _sample=parallel.data_parallel(sample, mesh),
         _denoise=parallel.data_parallel(denoise, mesh),
@@ -251,78 +208,6 @@ def _generator_views(model, sd, settings, schedule, size, edge) -> tuple[View, .
         **common,
     )
     return noise, clean, forward
-
-
-def load_encoder(
-    model: Model,
-    *,
-    dtype: str = "float32",
-    batch_size: int | None = None,
-    rows: int | None = None,
-) -> Encoder:
-    """An image encoder: its projected, unnormalised image feature.
-
-    ``rows`` as for ``load_generator``.
-    """
-    port = clip.load(model.source, dtype=DTYPES[dtype])
-    if port.config.vision is None or not port.config.visual_projection:
-        raise UneError(f"{model.source} has no image tower with a projection")
-    processor = preprocess.load(model.source)
-    if processor.crop != port.config.vision.image_size:
-        raise UneError(
-            f"{model.source}: preprocessor_config.json crops to {processor.crop}, "
-            f"config.json asks for {port.config.vision.image_size}"
-        )
-    mesh = parallel.data_mesh()
-
-    def run(params, pixels):
-        return port.apply(params, pixels, method="encode_image")
-
-    view = View(
-        name=model.name,
-        kind="encoder",
-        model_id=model.model_id,
-        weights_sha256=sha256([locate(model.source)]),
-        config={"image_size": port.config.vision.image_size},
-        shape=(port.config.visual_projection,),
-        dtype=STORED[dtype],
-        settings={
-            "output": "projected image feature, not normalised",
-            "dtype": dtype,
-            "preprocessing": processor.as_json(),
-        },
-    )
-    return Encoder(
-        name=model.name,
-        views=(view,),
-        params=parallel.replicate(port.params, mesh),
-        processor=processor,
-        mesh=mesh,
-        batch_size=_batch_size(batch_size, rows, processor.crop**2 // 64, mesh),
-        _run=parallel.data_parallel(run, mesh),
-    )
-
-
-def _batch_size(asked: int | None, rows: int | None, pixels: int, mesh: Mesh) -> int:
-    """Rows a call, over all devices: asked for, or what keeps a device busy."""
-    devices = mesh.size
-    if asked is None:
-        budget = 4096 if mesh.devices.flat[0].platform == "cpu" else 65536
-        asked = max(1, min(64, budget // max(1, pixels))) * devices
-    asked = min(asked, rows or asked)  # no larger than what there is to fill it
-    return -(-asked // devices) * devices
-
-
-def _batched(fn: Any, params: Any, batch: Any, mesh: Mesh, size: int) -> Any:
-    """``fn`` over all rows, ``size`` at a time, the tail padded: numpy in and out."""
-    n = len(jax.tree.leaves(batch)[0])
-    parts = []
-    for start in range(0, n, size):
-        part = jax.tree.map(lambda x: x[start : start + size], batch)  # noqa: B023
-        padded = parallel.pad_batch(part, size)
-        out = fn(params, parallel.shard_batch(padded.batch, mesh))
-        parts.append(jax.tree.map(lambda x: np.asarray(x)[padded.mask], out))  # noqa: B023
-    return jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
 
 
 def _nchw(x: np.ndarray, dtype: str) -> np.ndarray:

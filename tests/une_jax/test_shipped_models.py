@@ -1,0 +1,111 @@
+"""The shipped miniature does its job on faces that it never saw."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ports import clip, preprocess, stable_diffusion
+from une_jax import images, miniature, probes
+from une_jax.cli import generator, names
+from une_jax.miniature import captions, factors, render
+
+N = 320
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return factors.draw(jax.random.key(99), N)
+
+
+@pytest.fixture(scope="module")
+def pixels(truth):
+    faces = render.faces(truth.scores, truth.nuisance)
+    return np.asarray(faces * 255 + 0.5).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def model():
+    settings = generator.Settings(steps=20, controls=True)
+    return generator.load_generator(names.resolve("mini-sd15"), settings)
+
+
+@pytest.fixture(scope="module")
+def inverted(model, pixels):
+    return model.compute(pixels, np.arange(N))
+
+
+def test_it_is_small_enough_to_ship():
+    files = [f for f in miniature.MODELS.rglob("*") if f.is_file()]
+    assert sum(f.stat().st_size for f in files) < 25e6
+    assert {f.suffix for f in files} == {".json", ".txt", ".safetensors", ".md"}
+
+
+def test_the_vae_keeps_faces_recognisable(model, pixels):
+    unit = np.float32(1 / 255)
+    again = model.autoencode(pixels[:64])
+    assert float(images.psnr(pixels[:64] * unit, again * unit).mean()) > 29
+
+
+def test_noise_decodes_to_the_image_it_came_from(model, pixels, inverted):
+    again = model.decode(inverted.arrays["mini-sd15"][:64])
+    unit = np.float32(1 / 255)
+    own = images.psnr(pixels[:64] * unit, again * unit)
+    other = images.psnr(pixels[:64] * unit, np.roll(again, 1, axis=0) * unit)
+    assert float(own.mean()) > float(other.mean()) + 8
+
+
+def test_attributes_are_linear_in_the_noise_and_not_in_its_control(truth, inverted):
+    train, test = slice(0, 240), slice(240, N)
+    auc = {}
+    for view in ("mini-sd15", "mini-sd15.forward"):
+        x = jnp.asarray(inverted.arrays[view].reshape(N, -1))
+        probe = probes.fit(x[train], truth.scores[train] > 0, l2=100.0)
+        metrics = probes.evaluate(probes.scores(probe, x[test]), truth.scores[test] > 0)
+        auc[view] = float(metrics.auc.mean())
+    assert auc["mini-sd15"] > 0.7
+    assert auc["mini-sd15"] > auc["mini-sd15.forward"] + 0.1
+
+
+def test_a_prompt_changes_what_the_same_noise_becomes(model):
+    noise = np.random.default_rng(0).standard_normal((16, 4, 8, 8), np.float32)
+    dark = model.decode(noise, model.condition("a photo of a man with black hair"))
+    fair = model.decode(noise, model.condition("a photo of a woman with blond hair"))
+    top = (slice(None), slice(10, 20), slice(20, 44))  # the hair
+    assert fair[top].mean() > dark[top].mean() + 30
+
+
+def test_clip_matches_faces_with_their_captions(truth, pixels):
+    folder = str(miniature.path("mini-clip-p8"))
+    port = clip.load(folder)
+    processor = preprocess.load(folder)
+    from PIL import Image
+
+    x = np.stack([processor(Image.fromarray(p)) for p in pixels[:64]])
+    texts = captions.write(
+        np.asarray(truth.attributes[:64]), np.random.default_rng(0), mention=0.75
+    )
+    ids = stable_diffusion.token_ids(stable_diffusion.load_tokenizer(folder), texts)
+    a, b = (np.asarray(f) for f in port.apply(port.params, x, jnp.asarray(ids)))
+    a, b = (f / np.linalg.norm(f, axis=1, keepdims=True) for f in (a, b))
+    assert ((a @ b.T).argmax(1) == np.arange(64)).mean() > 0.5
+
+
+@pytest.mark.torch
+def test_diffusers_loads_the_same_files_and_agrees():
+    diffusers = pytest.importorskip("diffusers")
+    torch = pytest.importorskip("torch")
+    folder = miniature.path("mini-sd15")
+    reference = diffusers.UNet2DConditionModel.from_pretrained(folder / "unet")
+    sd = stable_diffusion.load(str(folder))
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 8, 8, 4), np.float32)
+    t = np.array([10, 900], np.int32)
+    cond = np.asarray(stable_diffusion.encode_prompts(sd, ["a photo of a man", ""]))
+    ours = sd.unet.apply(sd.unet.params, x, jnp.asarray(t), cond)
+    with torch.no_grad():
+        theirs = reference(
+            torch.tensor(x.transpose(0, 3, 1, 2)), torch.tensor(t), torch.tensor(cond)
+        ).sample.numpy()
+    error = np.abs(np.asarray(ours) - theirs.transpose(0, 2, 3, 1)).max()
+    assert error / np.abs(theirs).max() < 2e-5

@@ -1,0 +1,46 @@
+"""Any number of rows through a compiled function of a fixed number."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from une_jax import parallel
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+# Half-precision latents are stored in float16: the state of a run is float32, and
+# float16 keeps three more bits of it than bfloat16.
+STORED = {"float32": "float32", "bfloat16": "float16"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """Rows of each view, and the inversion's residual where there is one."""
+
+    arrays: dict[str, np.ndarray]
+    residual: np.ndarray | None = None
+
+
+def batch_size_for(asked: int | None, rows: int | None, pixels: int, mesh: Mesh) -> int:
+    """Rows a call, over all devices: asked for, or what keeps a device busy."""
+    devices = mesh.size
+    if asked is None:
+        budget = 4096 if mesh.devices.flat[0].platform == "cpu" else 65536
+        asked = max(1, min(64, budget // max(1, pixels))) * devices
+    asked = min(asked, rows or asked)  # no larger than what there is to fill it
+    return -(-asked // devices) * devices
+
+
+def batched(fn: Any, params: Any, batch: Any, mesh: Mesh, size: int) -> Any:
+    """``fn`` over all rows, ``size`` at a time, the tail padded: numpy in and out."""
+    n = len(jax.tree.leaves(batch)[0])
+    parts = []
+    for start in range(0, n, size):
+        part = jax.tree.map(lambda x: x[start : start + size], batch)  # noqa: B023
+        padded = parallel.pad_batch(part, size)
+        out = fn(params, parallel.shard_batch(padded.batch, mesh))
+        parts.append(jax.tree.map(lambda x: np.asarray(x)[padded.mask], out))  # noqa: B023
+    return jax.tree.map(lambda *xs: np.concatenate(xs), *parts)

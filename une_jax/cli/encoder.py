@@ -1,0 +1,97 @@
+"""An image encoder as the commands use it: images to embeddings."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jax.sharding import Mesh
+from PIL import Image
+
+from ports import clip, preprocess
+from ports.checkpoint import locate, sha256
+from une_jax import parallel
+from une_jax.cli.batches import DTYPES, STORED, Output, batch_size_for, batched
+from une_jax.cli.names import Model
+from une_jax.errors import UneError
+from une_jax.zoo import View
+
+# Encoders resize before they crop, so that a thin image would grow without bound.
+MAX_ASPECT = 100
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Encoder:
+    """An image encoder with its preprocessing. Get one from ``load_encoder``."""
+
+    name: str
+    views: tuple[View, ...]
+    params: Any = field(repr=False)
+    processor: preprocess.Preprocess
+    mesh: Mesh
+    batch_size: int
+    _run: Callable[..., Any] = field(repr=False)
+
+    def prepare(self, image: Image.Image) -> np.ndarray:
+        if max(image.size) > MAX_ASPECT * min(image.size):
+            width, height = image.size
+            raise UneError(
+                f"{width} x {height} is too long and thin for {self.name} to resize; "
+                "crop the image"
+            )
+        return self.processor(image)
+
+    def compute(self, pixels: np.ndarray, rows: np.ndarray) -> Output:
+        del rows
+        out = batched(self._run, self.params, pixels, self.mesh, self.batch_size)
+        return Output(arrays={self.name: out.astype(self.views[0].dtype)})
+
+
+def load_encoder(
+    model: Model,
+    *,
+    dtype: str = "float32",
+    batch_size: int | None = None,
+    rows: int | None = None,
+) -> Encoder:
+    """An image encoder: its projected, unnormalised image feature.
+
+    ``rows`` as for ``load_generator``.
+    """
+    port = clip.load(model.source, dtype=DTYPES[dtype])
+    if port.config.vision is None or not port.config.visual_projection:
+        raise UneError(f"{model.source} has no image tower with a projection")
+    processor = preprocess.load(model.source)
+    if processor.crop != port.config.vision.image_size:
+        raise UneError(
+            f"{model.source}: preprocessor_config.json crops to {processor.crop}, "
+            f"config.json asks for {port.config.vision.image_size}"
+        )
+    mesh = parallel.data_mesh()
+
+    def run(params, pixels):
+        return port.apply(params, pixels, method="encode_image")
+
+    view = View(
+        name=model.name,
+        kind="encoder",
+        model_id=model.model_id,
+        weights_sha256=sha256([locate(model.source)]),
+        config={"image_size": port.config.vision.image_size},
+        shape=(port.config.visual_projection,),
+        dtype=STORED[dtype],
+        settings={
+            "output": "projected image feature, not normalised",
+            "dtype": dtype,
+            "preprocessing": processor.as_json(),
+        },
+    )
+    return Encoder(
+        name=model.name,
+        views=(view,),
+        params=parallel.replicate(port.params, mesh),
+        processor=processor,
+        mesh=mesh,
+        batch_size=batch_size_for(batch_size, rows, processor.crop**2 // 64, mesh),
+        _run=parallel.data_parallel(run, mesh),
+    )
