@@ -172,7 +172,7 @@ def _plan(
     problems: list[str] = []
     for file, handle in handles.items():
         for name in handle.keys():
-            hits = [(r, m) for r in rules if (m := re.match(r.pattern, name))]
+            hits = [(r, m) for r in rules if (m := re.fullmatch(r.pattern, name))]
             if len(hits) != 1:
                 claim = "unexpected tensor" if not hits else "claimed by several rules"
                 problems.append(f"{name}: {claim}")

@@ -57,13 +57,20 @@ def load(
     if isinstance(resize, dict):
         check("size", tuple(resize), ("shortest_edge",))
         resize = resize["shortest_edge"]
-    for key in ("image_mean", "image_std"):
-        if key not in raw:
-            raise CheckpointError(f"preprocessor_config.json: {key} is missing")
     return Preprocess(
         resize=resize,
         crop=crop,
         resample=raw.get("resample", Image.Resampling.BICUBIC.value),
-        mean=tuple(map(float, raw["image_mean"])),
-        std=tuple(map(float, raw["image_std"])),
+        mean=_per_channel(raw, "image_mean"),
+        std=_per_channel(raw, "image_std"),
     )
+
+
+def _per_channel(raw: dict[str, Any], key: str) -> tuple[float, float, float]:
+    try:
+        r, g, b = map(float, raw[key])
+    except (KeyError, TypeError, ValueError):
+        raise CheckpointError(
+            f"preprocessor_config.json: {key} must hold three numbers"
+        ) from None
+    return r, g, b

@@ -27,7 +27,7 @@ CROSS = ("CrossAttnDownBlock2D", "CrossAttnUpBlock2D")
 # How files from before diffusers 0.15 name the attention of the VAE.
 OLD = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
 
-Golden = dict[str, np.ndarray]
+Golden = dict[str, Any]  # of arrays
 Example = Callable[[Any, np.random.Generator], Golden]
 
 
@@ -141,43 +141,51 @@ def text_example(model: Any, rng: np.random.Generator) -> Golden:
     return {"ids": ids, "hidden": hidden.numpy()}
 
 
+UNET = {
+    "sample_size": 8,
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+    "cross_attention_dim": 12,
+}
+
+
 def unet_sd1() -> Any:
     """Convolutional projections, as many heads everywhere."""
-    return UNet2DConditionModel(
-        sample_size=8,
-        block_out_channels=(8, 16),
-        down_block_types=(CROSS[0], "DownBlock2D"),
-        up_block_types=("UpBlock2D", CROSS[1]),
-        layers_per_block=1,
-        norm_num_groups=4,
-        cross_attention_dim=12,
-        attention_head_dim=2,
+    return UNet2DConditionModel.from_config(
+        UNET
+        | {
+            "block_out_channels": (8, 16),
+            "down_block_types": (CROSS[0], "DownBlock2D"),
+            "up_block_types": ("UpBlock2D", CROSS[1]),
+            "attention_head_dim": 2,
+        }
     )
 
 
 def unet_sd2() -> Any:
     """Linear projections, heads by level."""
-    return UNet2DConditionModel(
-        sample_size=8,
-        block_out_channels=(8, 12, 16),
-        down_block_types=(CROSS[0], CROSS[0], "DownBlock2D"),
-        up_block_types=("UpBlock2D", CROSS[1], CROSS[1]),
-        layers_per_block=1,
-        norm_num_groups=4,
-        cross_attention_dim=12,
-        attention_head_dim=(1, 3, 4),
-        use_linear_projection=True,
+    return UNet2DConditionModel.from_config(
+        UNET
+        | {
+            "block_out_channels": (8, 12, 16),
+            "down_block_types": (CROSS[0], CROSS[0], "DownBlock2D"),
+            "up_block_types": ("UpBlock2D", CROSS[1], CROSS[1]),
+            "attention_head_dim": (1, 3, 4),
+            "use_linear_projection": True,
+        }
     )
 
 
 def vae() -> Any:
     """Two levels, attention in the middle, both 1x1 convolutions."""
-    return AutoencoderKL(
-        sample_size=16,
-        block_out_channels=(8, 16),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        norm_num_groups=4,
+    return AutoencoderKL.from_config(
+        {
+            "sample_size": 16,
+            "block_out_channels": (8, 16),
+            "down_block_types": ("DownEncoderBlock2D",) * 2,
+            "up_block_types": ("UpDecoderBlock2D",) * 2,
+            "norm_num_groups": 4,
+        }
     )
 
 
@@ -213,7 +221,7 @@ def clip() -> Any:
 
 def clip_text() -> Any:
     """A pipeline's text encoder."""
-    return CLIPTextModel(CLIPTextConfig(**TEXT))
+    return CLIPTextModel(CLIPTextConfig.from_dict(TEXT))
 
 
 def main() -> None:

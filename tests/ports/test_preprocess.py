@@ -115,9 +115,10 @@ def test_a_step_that_it_does_not_do_is_refused(tmp_path, key, value):
 
 
 @pytest.mark.parametrize("key", ["image_mean", "image_std"])
-def test_a_missing_statistic_is_named(tmp_path, key):
-    with pytest.raises(CheckpointError, match=key):
-        load(tmp_path, **{key: ...})
+@pytest.mark.parametrize("value", [..., 0.5, [0.5], ["a", "b", "c"]])
+def test_a_missing_or_broken_statistic_is_named(tmp_path, key, value):
+    with pytest.raises(CheckpointError, match=f"{key} must hold three numbers"):
+        load(tmp_path, **{key: value})
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -1,6 +1,7 @@
 """Fixtures for the commands: run one, and what they work on, made once a session."""
 
 import contextlib
+import functools
 import io
 import json
 import signal
@@ -9,6 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
+
+from ports import load
 
 FACES, SEED, STEPS = 24, 5, 3
 
@@ -58,8 +61,9 @@ def une_jax(*args: object) -> Ran:
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory):
-    """Runs a command; what one test compiled, the next one finds in the cache."""
+    """Runs a command; what one test traced or compiled, the next one finds cached."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(load, "define", functools.cache(load.define))
         folder = str(tmp_path_factory.mktemp("xla"))
         patch.setenv("JAX_COMPILATION_CACHE_DIR", folder)
         patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")

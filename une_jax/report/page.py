@@ -47,6 +47,7 @@ def page(title: str, lead: str, sections: Sequence[Section]) -> str:
 
 
 def paragraph(text: str) -> str:
+    """Plain text, escaped."""
     return f"<p>{html.escape(text)}</p>"
 
 
