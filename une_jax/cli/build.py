@@ -165,12 +165,11 @@ class Build:
 
     def text(self, result: dict[str, Any]) -> str:
         if result.get("dry_run"):
-            per_row = ", ".join(
-                f"{k} {v} B" for k, v in result["bytes_per_row"].items()
-            )
+            views = result["bytes_per_row"].items()
+            per_row = ", ".join(f"{name} {_size(b)}" for name, b in views)
             return (
-                f"{result['rows']} rows in {result['shards']} shards, "
-                f"{result['bytes'] / 1e6:.1f} MB ({per_row} a row), "
+                f"{result['rows']} rows in {result['shards']} shard(s), "
+                f"{_size(result['bytes'])} (a row: {per_row}), "
                 f"{result['unet_calls']} UNet calls; nothing was written"
             )
         lines = [f"{self.out}: {result['ok']} rows ok, {result['failed']} failed"]
@@ -178,6 +177,14 @@ class Build:
         if len(result["failures"]) > 10:
             lines.append(f"  and {len(result['failures']) - 10} more")
         return "\n".join(lines)
+
+
+def _size(count: int) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"
 
 
 def summary(path: Path) -> dict[str, Any]:

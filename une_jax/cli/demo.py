@@ -26,7 +26,7 @@ class Demo:
 
     out: Path = Path("demo")
     """folder for faces/, zoo/ and report/; an unfinished demo there goes on"""
-    n: int = 1000
+    n: int = 1200
     """how many faces"""
     steps: int = 50
     """DDIM steps"""

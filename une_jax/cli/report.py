@@ -16,7 +16,7 @@ from une_jax.cli.options import OWN_DEFAULT, Json
 from une_jax.errors import UneError
 
 SHOWN, MEASURED, SAMPLES = 8, 64, 32
-STRENGTHS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
+STRENGTHS = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class Report:
         from une_jax.cli.generator import generator_of_view
         from une_jax.report import page, probing
 
-        generator = generator_of_view(view, self.generator)
+        generator = generator_of_view(view, self.generator, rows=MEASURED)
         probed = [probing.probe_view(opened, name) for name in opened.views]
         made = Made(opened, generator, view, probed)
         sections = [
@@ -164,11 +164,12 @@ class Made:
 
         names = self.zoo.attribute_names
         rows = probing.table(names, self.probed)
-        header = ["attribute", "base rate"]
+        header = ["attribute", "base\nrate"]
         keys = ["attribute", "base_rate"]
         for p in self.probed:
-            header += [f"{p.view} accuracy", f"{p.view} AUC"]
-            keys += [f"{p.view} accuracy", f"{p.view} auc"]
+            measures = ("AUC",) if p.kind == "control" else ("accuracy", "AUC")
+            header += [f"{p.view}\n{measure}" for measure in measures]
+            keys += [f"{p.view} {measure.lower()}" for measure in measures]
             self.numbers[f"{p.view} mean_auc"] = rows[-1][f"{p.view} auc"]
         cells = [[row[k] for k in keys] for row in rows]
         blocks = [
@@ -188,7 +189,7 @@ class Made:
                 )
             )
         if truth is not None:
-            header.append("R² to the true score")
+            header.append("R² to the\ntrue score")
             r2 = probing.truth_r2(self.own.scores, truth[self.test])
             for row, value in zip(cells, [*r2, r2.mean()], strict=True):
                 row.append(float(value))

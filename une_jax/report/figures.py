@@ -59,10 +59,12 @@ def sheet(
     *,
     rows: Sequence[str] = (),
     columns: Sequence[str] = (),
-    tile: int = 96,
+    tile: int = 112,
 ) -> bytes:
-    """A labelled grid of images, each ``tile`` pixels wide, as PNG bytes."""
+    """A labelled grid of images, each about ``tile`` pixels wide, as PNG bytes."""
     r, c, h, w, _ = images.shape
+    if w < tile:  # grow by whole pixels: nothing is smoothed into small images
+        tile = w * round(tile / w)
     font = ImageFont.load_default(size=13)
     left = 10 + max((int(font.getlength(t)) for t in rows), default=-10)
     top = 22 if columns else 0
@@ -70,7 +72,6 @@ def sheet(
     size = (left + c * (tile + gap), top + r * (tall + gap))
     page = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(page)
-    # Small images grow by whole pixels: nothing is smoothed into them.
     smooth = Image.Resampling.LANCZOS if w > tile else Image.Resampling.NEAREST
     for i in range(r):
         for j in range(c):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; }
-body { font: 16px/1.55 system-ui, sans-serif; max-width: 62rem; margin: 2.5rem auto;
+body { font: 16px/1.55 system-ui, sans-serif; max-width: 70rem; margin: 2.5rem auto;
        padding: 0 1.2rem; }
 h1 { line-height: 1.2; margin-bottom: .2em; } h2 { margin-top: 2.2em; }
 p.lead { font-size: 1.1em; opacity: .85; } .note { opacity: .75; font-size: .92em; }
@@ -16,8 +16,9 @@ figure img { max-width: 100%; background: #fff; border-radius: 6px; padding: 6px
              image-rendering: auto; }
 figcaption { opacity: .75; font-size: .92em; }
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92em; }
-th, td { padding: .25em .7em; text-align: right; border-bottom: 1px solid var(--line); }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .86em; }
+th { vertical-align: bottom; white-space: nowrap; }
+th, td { padding: .22em .6em; text-align: right; border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; }
 tbody tr:last-child { font-weight: 600; background: var(--soft); }
 code { background: var(--soft); padding: .1em .3em; border-radius: 4px; }
@@ -62,8 +63,13 @@ def figure(png: bytes, caption: str) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str | float]]) -> str:
-    """Numbers with three decimals, NaN as a dash; the last row is the summary."""
-    head = "".join(f"<th>{html.escape(h)}</th>" for h in header)
+    """Numbers with three decimals, NaN as a dash; the last row is the summary.
+
+    A header breaks where it has a newline.
+    """
+    head = "".join(
+        f"<th>{html.escape(h).replace(chr(10), '<br>')}</th>" for h in header
+    )
     body = "".join(
         "<tr>" + "".join(f"<td>{_cell(v)}</td>" for v in row) + "</tr>" for row in rows
     )

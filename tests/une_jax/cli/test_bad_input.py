@@ -67,7 +67,11 @@ def test_attributes_that_do_not_fit_the_images(refuse_build, faces, tmp_path):
 
 
 def test_models_that_are_not_there(refuse_build, tmp_path):
-    assert "no model directory at 'm'" in refuse_build("--generator", "x=m")
+    error = refuse_build("--generator", "x=mini-sd")
+    assert error == (
+        "'mini-sd' is neither a folder nor a built-in name; did you mean mini-sd15?"
+    )
+    assert "known: mini-sd15, mini-clip-p8" in refuse_build("--encoder", "resnet")
     path = tmp_path / "a" / "b"
     assert str(path) in refuse_build("--encoder", f"x={path}")
     assert "names no model: write NAME=PATH_OR_ID" in refuse_build("--generator", "x=")
@@ -194,7 +198,8 @@ def test_a_generator_of_other_weights(run, built, tiny, faces, tmp_path):
 
 def test_a_file_system_that_refuses(run, built, tmp_path):
     (tmp_path / "file").touch()
-    error = refuse(run, "probe", built, "--csv", tmp_path / "file" / "table.csv")
+    table = tmp_path / "file" / "table.csv"
+    error = refuse(run, "probe", built, "--view", "eyes", "--csv", table)
     assert str(tmp_path / "file") in error
 
 

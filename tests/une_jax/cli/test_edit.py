@@ -49,7 +49,8 @@ def test_edits_are_decoded_from_the_inverted_noise_moved_along_the_direction(
     generator = load_generator(names.resolve(f"tiny={tiny}"), Settings(steps=3), rows=4)
     image = images.decode(faces / "img_align_celeba/000007.jpg")
     row = opened.keys.index("000007.jpg")
-    noise = generator.compute(generator.prepare(image)[None], np.zeros(1, int))
+    with jax.default_matmul_precision("float32"):
+        noise = generator.compute(generator.prepare(image)[None], np.zeros(1, int))
     noise = noise.arrays["tiny"][0]
     np.testing.assert_allclose(noise, opened["tiny"][row], atol=2e-5)
     probed = probing.probe_view(opened, "tiny")
@@ -59,7 +60,8 @@ def test_edits_are_decoded_from_the_inverted_noise_moved_along_the_direction(
 
     step = unit * np.asarray(w).reshape(noise.shape)
     moved = np.stack([noise + s * step for s in STRENGTHS])
-    decoded = generator.decode(moved).astype(int)
+    with jax.default_matmul_precision("float32"):
+        decoded = generator.decode(moved).astype(int)
     files = [np.asarray(images.decode(file), int) for file in result["images"]]
     assert np.abs(np.stack(files) - decoded).max() <= 1
     assert np.abs(decoded[0] - decoded[2]).max() > 10  # and it does something
