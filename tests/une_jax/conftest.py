@@ -59,6 +59,14 @@ def une_jax(*args: object) -> Ran:
     return Ran(code, out.getvalue(), err.getvalue())
 
 
+@pytest.fixture
+def quick_compiles():
+    """Less optimised programs, in half the time."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="session")
 def run(tmp_path_factory):
     """Runs a command; what one test traced or compiled, the next one finds cached."""

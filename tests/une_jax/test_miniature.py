@@ -107,7 +107,7 @@ def test_every_attribute_changes_the_picture(truth):
         assert (change > 0.05).sum() > 90, name  # about 30 of 4096 pixels
 
 
-def test_painting_is_differentiable_in_the_scores(truth):
+def test_painting_is_differentiable_in_the_scores(truth, quick_compiles):
     """d pixels / d scores of a face with every score at its threshold."""
 
     def face(scores):
@@ -120,7 +120,7 @@ def test_painting_is_differentiable_in_the_scores(truth):
     assert (strongest > 0.01).all()  # every attribute shows
 
 
-def test_painting_takes_vmap(truth):
+def test_painting_takes_vmap(truth, quick_compiles):
     def paint(scores, nuisance):
         return render.faces(scores, nuisance, size=32)
 

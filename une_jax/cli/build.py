@@ -179,7 +179,7 @@ class Build:
         return "\n".join(lines)
 
 
-def _size(count: int) -> str:
+def _size(count: int | float) -> str:
     for unit in ("B", "kB", "MB"):
         if count < 1000:
             return f"{count:.3g} {unit}"

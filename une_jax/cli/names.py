@@ -27,8 +27,8 @@ class Model(NamedTuple):
 def resolve(spec: str) -> Model:
     """``mini-sd15``, ``sd15``, ``mine=path/to/model`` or a bare path -> Model.
 
-    >>> resolve("clip-b16")
-    Model(name='clip-b16', source='openai/clip-vit-base-patch16', model_id='openai/clip-vit-base-patch16')
+    >>> resolve("clip-b16").source
+    'openai/clip-vit-base-patch16'
     """
     name, equals, source = spec.partition("=")
     if not equals:

@@ -1,11 +1,8 @@
-"""Compiling is most of what these tests do: do it quickly."""
+"""Compiling is most of what these tests do."""
 
-import jax
 import pytest
 
 
 @pytest.fixture(autouse=True)
-def quick_compiles():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+def quick(quick_compiles):
+    """All of them compile quickly."""

@@ -121,7 +121,8 @@ def test_forward_noised_twins_are_clean_latents_under_fresh_noise(built):
     between = np.corrcoef(noise.reshape(24, -1))[np.triu_indices(24, 1)]
     assert abs(between).max() < 5 / np.sqrt(256)  # each row has its own
 
-    keys = [jax.random.fold_in(jax.random.key(0), row) for row in range(24)]
+    key = jax.random.key(opened.manifest.views[2].settings["seed"])
+    keys = [jax.random.fold_in(key, row) for row in range(24)]
     drawn = np.stack([jax.random.normal(key, (8, 8, 4)) for key in keys])
     np.testing.assert_allclose(noise, drawn.transpose(0, 3, 1, 2), atol=1e-5)
 
