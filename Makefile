@@ -10,7 +10,7 @@ demo: .venv/installed
 	$(BIN)/une-jax demo --out demo
 
 test: .venv/installed-test
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/installed-test
 	$(BIN)/ruff format --check .
