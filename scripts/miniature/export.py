@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ def torch_layout(params: Params) -> dict[str, np.ndarray]:
         value = np.asarray(leaf, np.float16)
         if value.ndim == 4:
             value = value.transpose(3, 2, 0, 1)
+        elif re.search(r"attentions\.\d+\.proj_(in|out)\.weight", name):
+            value = value.transpose(1, 0)[:, :, None, None]  # SD 1.x: a 1x1 convolution
         elif value.ndim == 2 and not name.endswith("_embedding.weight"):
             value = value.transpose(1, 0)
         out[name] = value.copy(order="C")  # keeps scalars scalar

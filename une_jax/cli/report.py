@@ -226,7 +226,7 @@ class Made:
         ]
         for name in wanted or best:
             keep = self._entangled(name)
-            kept = " and ".join(keep).replace("_", " ")
+            kept = ", ".join(keep).replace("_", " ")
             walks = [
                 ("plain", "along its own direction", self.own.direction(names, name))
             ]
