@@ -60,11 +60,12 @@ def test_attributes_are_linear_in_the_noise_and_not_in_its_control(truth, invert
     auc = {}
     for view in ("mini-sd15", "mini-sd15.forward"):
         x = jnp.asarray(inverted.arrays[view].reshape(N, -1))
-        probe = probes.fit(x[train], truth.scores[train] > 0, l2=100.0)
+        # Few rows: fewer components than the noise has, and a firm penalty.
+        probe = probes.fit(x[train], truth.scores[train] > 0, components=100, l2=30.0)
         metrics = probes.evaluate(probes.scores(probe, x[test]), truth.scores[test] > 0)
         auc[view] = float(metrics.auc.mean())
     assert auc["mini-sd15"] > 0.7
-    assert auc["mini-sd15"] > auc["mini-sd15.forward"] + 0.1
+    assert auc["mini-sd15"] > auc["mini-sd15.forward"] + 0.15
 
 
 def test_a_prompt_changes_what_the_same_noise_becomes(model):
