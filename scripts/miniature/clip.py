@@ -6,10 +6,10 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from transformers import CLIPTokenizer
 
 from ports import clip
 from ports.port import Port, init
+from ports.stable_diffusion import token_ids
 from scripts.miniature import data, export, tokenizer
 from scripts.miniature.loop import train
 from une_jax.miniature import captions
@@ -40,17 +40,6 @@ def configs(vocab: int) -> tuple[clip.TextConfig, clip.VisionConfig]:
         patch_size=8,
     )
     return text, vision
-
-
-def token_ids(tok: CLIPTokenizer, texts: list[str]) -> np.ndarray:
-    batch = tok(
-        texts,
-        padding="max_length",
-        truncation=True,
-        max_length=tokenizer.LENGTH,
-        return_tensors="np",
-    )
-    return np.asarray(batch["input_ids"], np.int32)
 
 
 def loss_fn(port: Port):

@@ -5,12 +5,12 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from transformers import CLIPTokenizer
 
 from ports import clip, unet, vae
 from ports.port import Port, init
+from ports.stable_diffusion import load_tokenizer, token_ids
 from scripts.miniature import data, export
-from scripts.miniature.clip import MENTION, token_ids
+from scripts.miniature.clip import MENTION
 from scripts.miniature.loop import train
 from scripts.miniature.vae import latents_of
 from une_jax.miniature import captions
@@ -79,7 +79,7 @@ def run(runs: Path, out: Path, *, steps: int, faces: int) -> None:
     folder = out / "mini-sd15"
     autoencoder = vae.load(str(folder / "vae"))
     text = clip.load(str(folder / "text_encoder"))
-    tok = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    tok = load_tokenizer(str(folder / "tokenizer"))
     latents = jnp.asarray(latents_of(autoencoder, data.images(faces)))
     x0 = np.asarray(vae.scale(autoencoder.config, latents))
     attributes = np.asarray(data.truth(faces).attributes)
