@@ -26,7 +26,7 @@ def pixels(truth):
 
 @pytest.fixture(scope="module")
 def model():
-    settings = generator.Settings(steps=20, controls=True)
+    settings = generator.Settings(steps=12, controls=True)
     return generator.load_generator(names.resolve("mini-sd15"), settings)
 
 
