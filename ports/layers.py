@@ -65,7 +65,7 @@ class Linear(nnx.Module):
         self.bias = nnx.Param(init(rngs.params(), (n_out,))) if bias else None
 
     def __call__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b o"]:
-        # As one matrix: XLA's CPU gradient of a batched product is half as fast.
+        # As one matrix: XLA's CPU gradient of a batched product is slower.
         y = x.reshape(-1, x.shape[-1]) @ self.weight[...].astype(x.dtype)
         if self.bias is not None:
             y = y + _row(self.bias, y)
@@ -233,7 +233,7 @@ def attend(
 def _whole(q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:
     """All scores at once, heads before tokens: plain batched matrix products.
 
-    XLA's CPU backend runs these fifteen times faster than the head-minor einsum of
+    XLA's CPU backend runs these several times faster than the head-minor einsum of
     ``jax.nn.dot_product_attention``.
     """
     q, k, v = (x.transpose(0, 2, 1, 3) for x in (q, k, v))
