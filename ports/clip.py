@@ -23,6 +23,7 @@ from ports.load import (
     only,
     read_config,
 )
+from ports.sites import Site, untouched
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,10 +127,10 @@ class Encoder(nnx.Module):
         self.layers = nnx.List([Block(config, rngs=rngs) for _ in range(n)])
 
     def __call__(
-        self, x: Float[Array, "b t d"], *, causal: bool
+        self, x: Float[Array, "b t d"], site: Site, *, tower: str
     ) -> Float[Array, "b t d"]:
-        for layer in self.layers:
-            x = layer(x, causal)
+        for i, layer in enumerate(self.layers):
+            x = site(f"{tower}.block.{i}", layer(x, tower == "text"))
         return x
 
 
@@ -154,13 +155,13 @@ class TextTransformer(nnx.Module):
         self.eos_token_id = config.eos_token_id
 
     def hidden(
-        self, ids: Int[Array, "b t"], dtype: Any = jnp.float32
+        self, ids: Int[Array, "b t"], site: Site = untouched
     ) -> Float[Array, "b t d"]:
         """The last hidden state, after the final norm."""
         tokens = self.embeddings.token_embedding.weight[...][ids]
         places = self.embeddings.position_embedding.weight[...][: ids.shape[1]]
-        x = (tokens + places[None]).astype(dtype)
-        return self.final_layer_norm(self.encoder(x, causal=True))
+        x = self.encoder(tokens + places[None], site, tower="text")
+        return site("text.norm", self.final_layer_norm(x))
 
     def pooled(
         self, ids: Int[Array, "b t"], hidden: Float[Array, "b t d"]
@@ -212,10 +213,13 @@ class VisionTransformer(nnx.Module):
         self.encoder = Encoder(config, rngs=rngs)
         self.post_layernorm = LayerNorm(d, eps=eps)
 
-    def pooled(self, pixels: Float[Array, "b h w c"]) -> Float[Array, "b d"]:
+    def pooled(
+        self, pixels: Float[Array, "b h w c"], site: Site = untouched
+    ) -> Float[Array, "b d"]:
         """The normalised class token."""
-        x = self.encoder(self.pre_layrnorm(self.embeddings(pixels)), causal=False)
-        return self.post_layernorm(x[:, 0])
+        x = self.pre_layrnorm(self.embeddings(pixels))
+        x = self.encoder(x, site, tower="vision")
+        return site("vision.norm", self.post_layernorm(x[:, 0]))
 
 
 class Clip(nnx.Module):
@@ -239,24 +243,33 @@ class Clip(nnx.Module):
         if config.logit_scale:
             self.logit_scale = nnx.Param(jnp.asarray(2.6592))
 
-    def hidden_text(self, ids: Int[Array, "b t"]) -> Float[Array, "b t d"]:
+    def hidden_text(
+        self, ids: Int[Array, "b t"], site: Site = untouched
+    ) -> Float[Array, "b t d"]:
         """Last hidden state of the text tower: Stable Diffusion's conditioning."""
-        return self.text_model.hidden(ids)
+        return self.text_model.hidden(ids, site)
 
-    def encode_text(self, ids: Int[Array, "b t"]) -> Float[Array, "b p"]:
+    def encode_text(
+        self, ids: Int[Array, "b t"], site: Site = untouched
+    ) -> Float[Array, "b p"]:
         """Projected text feature, not normalised."""
-        hidden = self.text_model.hidden(ids)
+        hidden = self.text_model.hidden(ids, site)
         return self.text_projection(self.text_model.pooled(ids, hidden))
 
-    def encode_image(self, pixels: Float[Array, "b h w c"]) -> Float[Array, "b p"]:
+    def encode_image(
+        self, pixels: Float[Array, "b h w c"], site: Site = untouched
+    ) -> Float[Array, "b p"]:
         """Projected image feature, not normalised (``get_image_features``)."""
-        return self.visual_projection(self.vision_model.pooled(pixels))
+        return self.visual_projection(self.vision_model.pooled(pixels, site))
 
     def __call__(
-        self, pixels: Float[Array, "b h w c"], ids: Int[Array, "m t"]
+        self,
+        pixels: Float[Array, "b h w c"],
+        ids: Int[Array, "m t"],
+        site: Site = untouched,
     ) -> tuple[Float[Array, "b p"], Float[Array, "m p"]]:
         """Projected image and text features."""
-        return self.encode_image(pixels), self.encode_text(ids)
+        return self.encode_image(pixels, site), self.encode_text(ids, site)
 
 
 _LINEAR = r"encoder\..*(?:[qkv]_proj|out_proj|fc1|fc2)"

@@ -1,11 +1,14 @@
 """What a port is: a configuration, a dict of arrays and a pure function."""
 
-from collections.abc import Callable
+import functools as ft
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+
+from ports.sites import Sites
 
 Params = dict[str, Any]
 
@@ -15,7 +18,12 @@ class Port(NamedTuple):
 
     ``params`` is a plain nested dict of arrays whose paths are the checkpoint's own
     tensor names; pass it as an argument under ``jax.jit``, never through a closure.
-    ``apply(params, *inputs, method="__call__")`` calls that method of the network.
+
+    ``apply(params, *inputs, method="__call__", taps=None, deltas=None)`` calls that
+    method of the network. With ``taps``, a tuple of site names, the result is a pair:
+    the output and ``{site: activation}``. ``deltas`` is ``{site: offset}``: each is
+    added at its site, where a tap of the same name sees it. ``method`` and ``taps`` are
+    static under ``jax.jit``. SiteError lists the sites where a name is wrong.
     """
 
     config: Any
@@ -29,16 +37,35 @@ def define(
     """The network's tree of parameter shapes, and its pure ``apply``.
 
     Floating inputs are cast to ``dtype``, and layers compute in their input's dtype.
+    float32 means float32: TF32 and bfloat16 passes are off on every platform.
     """
-    graphdef, abstract = nnx.split(
-        nnx.eval_shape(lambda: network(config, rngs=nnx.Rngs(0)))
-    )
+    graphdef, shapes = _split(network, config)
+    precision = "float32" if dtype == jnp.float32 else None
 
-    def apply(params: Params, *inputs: Any, method: str = "__call__") -> Any:
-        module = nnx.merge(graphdef, params)
-        return getattr(module, method)(*_cast(inputs, dtype))
+    def apply(
+        params: Params,
+        *inputs: Any,
+        method: str = "__call__",
+        taps: Sequence[str] | None = None,
+        deltas: Mapping[str, Any] | None = None,
+    ) -> Any:
+        run = getattr(nnx.merge(graphdef, params), method)
+        with jax.default_matmul_precision(precision):
+            if taps is None and deltas is None:
+                return run(*_cast(inputs, dtype))
+            sites = Sites(taps or (), _cast(deltas or {}, dtype))
+            out = run(*_cast(inputs, dtype), site=sites)
+        sites.check()
+        return out if taps is None else (out, sites.found)
 
-    return nnx.to_pure_dict(abstract), apply
+    return jax.tree.map(lambda leaf: leaf, shapes), apply
+
+
+@ft.lru_cache(maxsize=32)  # tracing a network of SD's size takes seconds
+def _split(network: Callable[..., nnx.Module], config: Any) -> tuple[Any, Params]:
+    abstract = nnx.eval_shape(lambda: network(config, rngs=nnx.Rngs(0)))
+    graphdef, state = nnx.split(abstract)
+    return graphdef, nnx.to_pure_dict(state)
 
 
 def init(network: Callable[..., nnx.Module], config: Any, key: jax.Array) -> Port:

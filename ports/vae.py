@@ -25,6 +25,7 @@ from ports.load import (
     only,
     read_config,
 )
+from ports.sites import Site, untouched
 
 EPS = 1e-6
 
@@ -150,11 +151,13 @@ class Encoder(nnx.Module):
         self.conv_norm_out = GroupNorm(groups, widths[-1], eps=EPS)
         self.conv_out = Conv(widths[-1], 2 * config.latent_channels, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
+    def __call__(
+        self, x: Float[Array, "b h w c"], site: Site = untouched
+    ) -> Float[Array, "b h2 w2 c2"]:
         x = self.conv_in(x)
-        for block in self.down_blocks:
-            x = block(x)
-        x = self.mid_block(x)
+        for i, block in enumerate(self.down_blocks):
+            x = site(f"encoder.down.{i}", block(x))
+        x = site("encoder.mid", self.mid_block(x))
         return self.conv_out(jax.nn.silu(self.conv_norm_out(x)))
 
 
@@ -182,10 +185,12 @@ class Decoder(nnx.Module):
         self.conv_norm_out = GroupNorm(groups, widths[-1], eps=EPS)
         self.conv_out = Conv(widths[-1], config.out_channels, rngs=rngs)
 
-    def __call__(self, z: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
-        x = self.mid_block(self.conv_in(z))
-        for block in self.up_blocks:
-            x = block(x)
+    def __call__(
+        self, z: Float[Array, "b h w c"], site: Site = untouched
+    ) -> Float[Array, "b h2 w2 c2"]:
+        x = site("decoder.mid", self.mid_block(self.conv_in(z)))
+        for i, block in enumerate(self.up_blocks):
+            x = site(f"decoder.up.{i}", block(x))
         return self.conv_out(jax.nn.silu(self.conv_norm_out(x)))
 
 
@@ -202,27 +207,34 @@ class AutoencoderKL(nnx.Module):
             self.post_quant_conv = Conv(n, n, 1, rngs=rngs)
 
     def moments(
-        self, images: Float[Array, "b h w c"]
+        self, images: Float[Array, "b h w c"], site: Site = untouched
     ) -> tuple[Float[Array, "b h2 w2 n"], Float[Array, "b h2 w2 n"]]:
         """Mean and log-variance of the posterior; log-variance clipped to [-30, 20]."""
-        y = self.encoder(images)
+        y = self.encoder(images, site)
         if hasattr(self, "quant_conv"):
             y = self.quant_conv(y)
         mean, logvar = jnp.split(y, 2, axis=-1)
         return mean, jnp.clip(logvar, -30.0, 20.0)
 
-    def encode(self, images: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 n"]:
+    def encode(
+        self, images: Float[Array, "b h w c"], site: Site = untouched
+    ) -> Float[Array, "b h2 w2 n"]:
         """The posterior's mode."""
-        return self.moments(images)[0]
+        return self.moments(images, site)[0]
 
-    def decode(self, latents: Float[Array, "b h w n"]) -> Float[Array, "b h2 w2 c"]:
+    def decode(
+        self, latents: Float[Array, "b h w n"], site: Site = untouched
+    ) -> Float[Array, "b h2 w2 c"]:
+        """Latents (unscaled) to images."""
         if hasattr(self, "post_quant_conv"):
             latents = self.post_quant_conv(latents)
-        return self.decoder(latents)
+        return self.decoder(latents, site)
 
-    def __call__(self, images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    def __call__(
+        self, images: Float[Array, "b h w c"], site: Site = untouched
+    ) -> Float[Array, "b h w c"]:
         """The reconstruction: decode(encode(images))."""
-        return self.decode(self.encode(images))
+        return self.decode(self.encode(images, site), site)
 
 
 _CONV = r"(?:quant_|post_quant_)?conv(?:1|2|_in|_out|_shortcut)?"

@@ -8,6 +8,8 @@ from closeness import rel
 from live import block, from_torch, normal, part, saved, scattered, to_torch, torch
 
 from ports import blocks, unet
+from ports.conditioning import TimeEmbedding, sinusoids
+from ports.transformer import Attention, FeedForward, Transformer
 
 diffusers = pytest.importorskip("diffusers")
 pytestmark = pytest.mark.torch
@@ -97,17 +99,14 @@ def test_bfloat16_stays_near_float32(sd1):
 def test_time_embedding(sd1, flip, shift):
     model, _, port = sd1
     t = np.array([0, 1, 10, 500, 999], np.int32)
-    config = unet.Config(
-        flip_sin_to_cos=flip, freq_shift=shift, block_out_channels=(8,)
-    )
     expected = diffusers.models.embeddings.get_timestep_embedding(
         to_torch(t), 8, flip_sin_to_cos=flip, downscale_freq_shift=shift
     )
-    got = unet.timestep_embedding(config, jnp.asarray(t))
+    got = sinusoids(jnp.asarray(t), 8, cosine_first=flip, shift=shift)
     assert rel(got, expected) <= 1e-5
     x = expected.numpy()
     got = block(
-        lambda rngs: unet.TimeEmbedding(8, rngs=rngs), port.params["time_embedding"], x
+        lambda rngs: TimeEmbedding(8, 32, rngs=rngs), port.params["time_embedding"], x
     )
     assert rel(got, model.time_embedding(expected)) <= 1e-5
 
@@ -130,7 +129,7 @@ def test_transformer_of_pixels(sd1):
     path = ("mid_block", "attentions", 0)
     x, context = normal(2, 7, 9, 16), normal(2, 5, 12, seed=1)
     got = block(
-        lambda rngs: unet.Transformer(port.config, 16, 2, rngs=rngs),
+        lambda rngs: Transformer(16, 12, 2, layers=1, groups=4, rngs=rngs),
         part(port.params, path),
         x,
         context,
@@ -146,7 +145,7 @@ def test_the_transformers_norm_has_its_own_epsilon(tmp_path):
     port = unet.load(saved(model, tmp_path))
     x, context = 1e-3 * normal(2, 3, 3, 16), normal(2, 5, 12, seed=1)
     got = block(
-        lambda rngs: unet.Transformer(port.config, 16, 2, rngs=rngs),
+        lambda rngs: Transformer(16, 12, 2, layers=1, groups=4, rngs=rngs),
         port.params["mid_block"]["attentions"][0],
         x,
         context,
@@ -164,7 +163,7 @@ def test_attention_to_itself_and_to_text(sd1, which):
     width = 16 if which == "attn1" else 12
     x, context = normal(2, 63, 16), normal(2, 7, width, seed=1)
     got = block(
-        lambda rngs: unet.Attention(16, width, 2, rngs=rngs),
+        lambda rngs: Attention(16, width, 2, rngs=rngs),
         part(port.params, path)[which],
         x,
         context,
@@ -178,9 +177,7 @@ def test_feed_forward(sd1):
     model, _, port = sd1
     path = ("mid_block", "attentions", 0, "transformer_blocks", 0, "ff")
     x = 2 * normal(2, 63, 16)
-    got = block(
-        lambda rngs: unet.FeedForward(16, rngs=rngs), part(port.params, path), x
-    )
+    got = block(lambda rngs: FeedForward(16, rngs=rngs), part(port.params, path), x)
     torch_block = model.mid_block.attentions[0].transformer_blocks[0]
     assert rel(got, torch_block.ff(to_torch(x))) <= 1e-5
 
