@@ -14,8 +14,8 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float
 
-# Below these sizes XLA's CPU convolution falls far behind its matrix product.
-_GATHER_PIXELS, _GATHER_CHANNELS = 256, 256
+from ports.convolution import Padding, conv2d
+
 # Scores above this size leave the cache (CPU) or crowd the device: go by blocks.
 _CPU_SCORES, _ANY_SCORES, _BLOCK = 2**20, 2**28, 512
 
@@ -86,7 +86,7 @@ class Conv(nnx.Module):
         kernel: int = 3,
         *,
         stride: int = 1,
-        padding: tuple[tuple[int, int], tuple[int, int]] | None = None,
+        padding: Padding | None = None,
         bias: bool = True,
         rngs: nnx.Rngs,
     ):
@@ -103,53 +103,6 @@ class Conv(nnx.Module):
         if self.bias is None:
             return y
         return y + self.bias[...].astype(x.dtype).reshape(1, 1, 1, -1)
-
-
-def conv2d(
-    x: Float[Array, "b h w i"],
-    weight: Float[Array, "kh kw i o"],
-    *,
-    stride: int,
-    padding: tuple[tuple[int, int], tuple[int, int]],
-) -> Float[Array, "b h2 w2 o"]:
-    """2-D convolution; on CPU a small image with many channels goes as one matmul."""
-    kh, kw, n_in, n_out = weight.shape
-    if (kh, kw, stride) == (1, 1, 1) and padding == ((0, 0), (0, 0)):
-        return x @ weight.reshape(n_in, n_out)
-    if (kh, kw) == (stride, stride) and padding == ((0, 0), (0, 0)):
-        return _patches(x, stride) @ weight.reshape(-1, n_out)
-
-    def direct(x, weight):
-        return lax.conv_general_dilated(
-            x,
-            weight,
-            (stride, stride),
-            padding,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
-
-    def gathered(x, weight):
-        x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-        h = (x.shape[1] - kh) // stride + 1
-        w = (x.shape[2] - kw) // stride + 1
-        patches = [
-            x[:, i : i + stride * h : stride, j : j + stride * w : stride]
-            for i in range(kh)
-            for j in range(kw)
-        ]
-        return jnp.concatenate(patches, -1) @ weight.reshape(-1, n_out)
-
-    if x.shape[1] * x.shape[2] <= _GATHER_PIXELS and n_in >= _GATHER_CHANNELS:
-        return lax.platform_dependent(x, weight, cpu=gathered, default=direct)
-    return direct(x, weight)
-
-
-def _patches(x: Array, p: int) -> Array:
-    """(b, h, w, c) -> (b, h/p, w/p, p*p*c): what a patch embedding multiplies."""
-    b, h, w, c = x.shape
-    h, w = h // p, w // p
-    x = x[:, : h * p, : w * p].reshape(b, h, p, w, p, c)
-    return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h, w, p * p * c)
 
 
 class GroupNorm(nnx.Module):
