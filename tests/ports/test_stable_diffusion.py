@@ -53,7 +53,7 @@ def same(a, b):
 def test_its_parts_are_those_of_its_folders(pipeline):
     sd = stable_diffusion.load(str(pipeline))
     same(sd.vae, vae.load(folder("vae")))
-    same(sd.text_encoder, clip.load(folder("clip_text")))
+    same(sd.text_encoders[0].port, clip.load(folder("clip_text")))
     same(sd.unet, unet.load(folder("unet_sd1")))
     assert sd.scheduler == SCHEDULER
     assert sd.weights_sha256 == sha256(
@@ -63,7 +63,8 @@ def test_its_parts_are_those_of_its_folders(pipeline):
 
 def test_dtype_is_the_unets_alone(pipeline):
     sd = stable_diffusion.load(str(pipeline), dtype=jnp.bfloat16)
-    dtypes = [jax.tree.leaves(p.params)[0].dtype for p in sd[:3]]
+    ports = (sd.vae, sd.text_encoders[0].port, sd.unet)
+    dtypes = [jax.tree.leaves(p.params)[0].dtype for p in ports]
     assert dtypes == [jnp.float32, jnp.float32, jnp.bfloat16]
 
 
@@ -83,11 +84,12 @@ def test_prompts_are_padded_to_the_full_length(pipeline):
 def test_prompts_become_the_text_encoders_last_states(pipeline):
     sd = stable_diffusion.load(str(pipeline))
     prompts = ["", "a b"]
+    (text,) = sd.text_encoders
     states = stable_diffusion.encode_prompts(sd, prompts)
     assert states.shape == (2, LENGTH, sd.unet.config.cross_attention_dim)
-    ids = jnp.asarray(stable_diffusion.token_ids(sd.tokenizer, prompts))
-    apply = jax.jit(sd.text_encoder.apply, static_argnames="method")
-    hidden = apply(sd.text_encoder.params, ids, method="hidden_text")
+    ids = jnp.asarray(stable_diffusion.token_ids(text.tokenizer, prompts))
+    apply = jax.jit(text.port.apply, static_argnames="method")
+    hidden = apply(text.port.params, ids, method="hidden_text")
     assert rel(states, hidden) < 1e-6
     # The UNet takes them, one row for any batch.
     x, t = jnp.zeros((3, 8, 8, 4)), jnp.array([1, 2, 3])
@@ -111,7 +113,7 @@ def test_a_variant_is_that_of_every_part(pipeline):
     assert before.weights_sha256 == after.weights_sha256
 
 
-@pytest.mark.parametrize("name", ["StableDiffusionXLPipeline", "FluxPipeline", ""])
+@pytest.mark.parametrize("name", ["StableDiffusion3Pipeline", "FluxPipeline", ""])
 def test_another_pipeline_is_refused_by_name(pipeline, name):
     (pipeline / "model_index.json").write_text(json.dumps({"_class_name": name}))
     with pytest.raises(CheckpointError) as e:
