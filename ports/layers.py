@@ -16,8 +16,8 @@ from jaxtyping import Array, Float
 
 from ports.convolution import Padding, conv2d
 
-# Scores above this size leave the cache (CPU) or crowd the device: go by blocks.
-_CPU_SCORES, _ANY_SCORES, _BLOCK = 2**20, 2**28, 512
+# Scores above these sizes leave the cache (CPU) or crowd the device: go by blocks.
+_CPU_SCORES, _BLOCK, _DEVICE_SCORES = 2**20, 512, 2**28
 
 
 def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -176,11 +176,10 @@ def attend(
         return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
 
     scores = prod((b, heads, tq, k.shape[1]))
-    if scores > _ANY_SCORES:
-        return _blocked(q, k, v)
+    device = _chunked if scores >= _DEVICE_SCORES else _whole
     if scores > _CPU_SCORES and tq > _BLOCK:
-        return lax.platform_dependent(q, k, v, cpu=_blocked, default=_whole)
-    return _whole(q, k, v)
+        return lax.platform_dependent(q, k, v, cpu=_blocked, default=device)
+    return device(q, k, v)
 
 
 def _whole(q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:
@@ -204,6 +203,17 @@ def _has_cudnn(q: Array) -> bool:
         return False
     capability = getattr(jax.devices()[0], "compute_capability", "0.0")
     return q.shape[-1] <= (256 if float(capability) >= 9 else 128)
+
+
+def _chunked(q: Array, k: Array, v: Array) -> Array:
+    """As many queries at a time, in all heads, as their scores fit the device."""
+    b, tq, heads, d = q.shape
+    chunk = max(1, min(tq, _DEVICE_SCORES // (b * heads * k.shape[1])))
+    chunks = -(-tq // chunk)
+    q = jnp.pad(q, ((0, 0), (0, chunks * chunk - tq), (0, 0), (0, 0)))
+    q = jnp.moveaxis(q.reshape(b, chunks, chunk, heads, d), 1, 0)
+    out = lax.map(lambda q: _whole(q, k, v), q)
+    return jnp.moveaxis(out, 0, 1).reshape(b, -1, heads, d)[:, :tq]
 
 
 def _blocked(q: Array, k: Array, v: Array) -> Array:

@@ -256,6 +256,18 @@ RULES = (
 )
 
 
+def sample_posterior(
+    key: Array, mean: Float[Array, "*s"], logvar: Float[Array, "*s"]
+) -> Float[Array, "*s"]:
+    """A draw from the posterior whose ``moments`` these are.
+
+    >>> latents = sample_posterior(key, *vae.apply(vae.params, images, method="moments"))
+    ...                                                            # doctest: +SKIP
+    """
+    noise = jax.random.normal(key, mean.shape, mean.dtype)
+    return mean + jnp.exp(0.5 * logvar) * noise
+
+
 def scale(config: Config, latents: Float[Array, "*s"]) -> Float[Array, "*s"]:
     """VAE latents -> the diffusion model's x0."""
     return (latents - (config.shift_factor or 0.0)) * config.scaling_factor

@@ -147,12 +147,16 @@ def test_attention_by_blocks_and_whole(rng, monkeypatch, tq, tk, shared):
     assert rel(layers.attend(*args), expected) < 2e-6
 
     monkeypatch.setattr(layers, "_BLOCK", 8)
-    for limit in ("_CPU_SCORES", "_ANY_SCORES"):
-        with monkeypatch.context() as patch:
-            patch.setattr(layers, limit, 0)
-            # A block that holds all queries is no use on CPU.
-            assert loops(*args) == (limit == "_ANY_SCORES" or tq > 8)
-            assert rel(layers.attend(*args), expected) < 2e-6
+    with monkeypatch.context() as patch:
+        patch.setattr(layers, "_CPU_SCORES", 0)
+        # A block that holds all queries is no use on CPU.
+        assert loops(*args) == (tq > 8)
+        assert rel(layers.attend(*args), expected) < 2e-6
+    # On a device: four queries at a time, then one.
+    for limit in (4 * 2 * 3 * tk, 0):
+        monkeypatch.setattr(layers, "_DEVICE_SCORES", limit)
+        assert loops(*args)
+        assert rel(layers.attend(*args), expected) < 2e-6
 
 
 def test_attention_goes_by_blocks_where_the_scores_would_be_large():
@@ -183,7 +187,7 @@ def test_attention_in_half_precision_sums_scores_in_float32(rng, monkeypatch):
     whole = layers.attend(*half)
     assert whole.dtype == jnp.bfloat16
     assert rel(whole, expected) < 8e-3
-    monkeypatch.setattr(layers, "_ANY_SCORES", 0)
+    monkeypatch.setattr(layers, "_DEVICE_SCORES", 0)
     assert rel(layers.attend(*half), expected) < 8e-3
 
 
