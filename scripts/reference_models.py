@@ -79,20 +79,18 @@ def unet(**config: Any) -> Callable[[], Any]:
 
 
 def unet_inputs(config: dict[str, Any], batch: int, size: int) -> Inputs:
-    """Latents, timesteps and what conditions this UNet."""
-    from ports.conditioning import Condition
-
+    """Latents, timesteps, and the text's states or all the fields of a Condition."""
     x = normal(batch, size, size, config["in_channels"])
     t = np.linspace(1, 981, batch).round().astype(np.int32)
     context = normal(1, 77, config["cross_attention_dim"], seed=1)
     if config.get("time_cond_proj_dim"):
-        return x, t, Condition(context, np.full(1, 3.5, np.float32))
+        return x, t, (context, np.full(1, 3.5, np.float32), None, None)
     if config.get("addition_embed_type"):
         d_sizes = 6 * config["addition_time_embed_dim"]
         d = config["projection_class_embeddings_input_dim"] - d_sizes
         edge = float(8 * size)
         sizes = np.array([[edge, edge, 0, 0, edge, edge]], np.float32)
-        return x, t, Condition(context, None, normal(1, d, seed=2), sizes)
+        return x, t, (context, None, normal(1, d, seed=2), sizes)
     return x, t, context
 
 
@@ -103,9 +101,8 @@ def run_unet(model: Any, x: np.ndarray, t: np.ndarray, cond: Any) -> Any:
 
     batch, kind = len(x), next(model.parameters())
 
-    def rows(a: Any) -> Any:
-        a = torch.from_numpy(np.asarray(a)).to(kind)
-        return a.expand(batch, *a.shape[1:])
+    def rows(a: np.ndarray) -> Any:
+        return torch.from_numpy(a).to(kind).expand(batch, *a.shape[1:])
 
     extra = {}
     context = cond
@@ -113,13 +110,13 @@ def run_unet(model: Any, x: np.ndarray, t: np.ndarray, cond: Any) -> Any:
         context, guidance, pooled, sizes = cond
         if guidance is not None:
             w, dim = rows(guidance).float() - 1, model.config["time_cond_proj_dim"]
-            embed = Lcm.get_guidance_scale_embedding
+            embed: Any = Lcm.get_guidance_scale_embedding  # uses nothing of its self
             extra["timestep_cond"] = embed(None, w, embedding_dim=dim).to(kind)
         if pooled is not None:
             added = {"text_embeds": rows(pooled), "time_ids": rows(sizes)}
             extra["added_cond_kwargs"] = added
-    t = torch.from_numpy(t).to(kind.device)
-    return nhwc(model(nchw(x, kind), t, rows(context), **extra).sample)
+    steps = torch.from_numpy(t).to(kind.device)
+    return nhwc(model(nchw(x, kind), steps, rows(context), **extra).sample)
 
 
 # VAE, encoders
@@ -227,7 +224,7 @@ def dinov3(**config: Any) -> Callable[[], Any]:
     def build() -> Any:
         from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
-        base = {
+        base: dict[str, Any] = {
             "hidden_size": 1024,
             "intermediate_size": 4096,
             "num_hidden_layers": 24,
@@ -321,6 +318,13 @@ def config_of(model: Any) -> dict[str, Any]:
     """A diffusers or transformers model's configuration as a dict."""
     config = model.config
     return dict(config) if isinstance(config, dict) else config.to_dict()
+
+
+def for_port(inputs: Inputs) -> Inputs:
+    """The same with a UNet's conditions as ours takes them."""
+    from ports.conditioning import Condition
+
+    return tuple(Condition(*x) if isinstance(x, tuple) else x for x in inputs)
 
 
 def load(name: str, folder: Path, dtype: str) -> Any:

@@ -158,7 +158,8 @@ def _our_side(job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
     )
     loaded = _peak()
     config = read_json(job.folder / "config.json")
-    inputs = jax.device_put(row.inputs(config, job.batch, job.size))
+    inputs = row.inputs(config, job.batch, job.size)
+    inputs = jax.device_put(ref.for_port(inputs))
     apply = jax.jit(port.apply, static_argnames="method")
     compile_seconds, compiled = _timed(
         lambda: apply.lower(port.params, *inputs, method=row.method).compile()

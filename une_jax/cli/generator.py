@@ -12,6 +12,7 @@ from PIL import Image
 
 from ports import stable_diffusion, vae
 from ports.checkpoint import CheckpointError
+from ports.conditioning import Condition
 from une_jax import ddim, images, parallel
 from une_jax.cli.batches import DTYPES, STORED, Output, batch_size_for, batched
 from une_jax.cli.names import Model, resolve
@@ -22,6 +23,9 @@ from une_jax.zoo import View
 # Far from the small seeds that people choose: a row's key must be no face's own key,
 # or the control's noise would be the face's true latent.
 CONTROL_SEED = 0xF0_4A_4D
+# What consistency models embed, in both directions.
+NO_GUIDANCE = 1.0
+Cond = jax.Array | Condition
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +70,8 @@ class Generator:
             arrays[f"{self.name}.forward"] = _nchw(out["forward"], stored)
         return Output(arrays=arrays, residual=out["residual"])
 
-    def decode(self, noise: np.ndarray, cond: jax.Array | None = None) -> np.ndarray:
-        """NCHW noise (b, 4, h, w) -> uint8 images; ``cond`` (1, t, d) for a prompt."""
+    def decode(self, noise: np.ndarray, cond: Cond | None = None) -> np.ndarray:
+        """NCHW noise (b, 4, h, w) -> uint8 images; ``cond`` for one prompt."""
         params = self.params if cond is None else {**self.params, "cond": cond}
         batch = np.asarray(noise, np.float32).transpose(0, 2, 3, 1)
         return batched(self._sample, params, batch, self.mesh, self.batch_size)
@@ -83,8 +87,17 @@ class Generator:
         run = self._autoencode
         return batched(run, self.params, pixels, self.mesh, self.batch_size)
 
-    def condition(self, prompt: str) -> jax.Array:
-        return stable_diffusion.encode_prompts(self.sd, [prompt])
+    def condition(self, prompt: str) -> Cond:
+        return condition(self.sd, prompt, self.size)
+
+
+def condition(sd: stable_diffusion.StableDiffusion, prompt: str, size: int) -> Cond:
+    """What the UNet is told for one prompt at this image size, without guidance."""
+    embeds = sd.unet.config.time_cond_proj_dim is not None
+    scale = NO_GUIDANCE if embeds else "unset"
+    return stable_diffusion.encode_prompts(
+        sd, [prompt], guidance_scale=scale, size=size
+    )
 
 
 def load_generator(
@@ -98,7 +111,9 @@ def load_generator(
 
     ``rows`` is the most that a call will have, where the batch need not be larger.
     """
-    sd = stable_diffusion.load(model.source, dtype=DTYPES[settings.dtype])
+    sd = stable_diffusion.load(
+        model.source, revision=model.revision, dtype=DTYPES[settings.dtype]
+    )
     factor = 2 ** (len(sd.vae.config.block_out_channels) - 1)
     size = settings.size or (sd.unet.config.sample_size or 64) * factor
     if size % factor:
@@ -110,7 +125,7 @@ def load_generator(
     params = {
         "vae": sd.vae.params,
         "unet": sd.unet.params,
-        "cond": stable_diffusion.encode_prompts(sd, [settings.prompt]),
+        "cond": condition(sd, settings.prompt, size),
         "schedule": schedule,
     }
 
@@ -189,6 +204,8 @@ def _generator_views(model, sd, settings, schedule, size, edge) -> tuple[View, .
         "dtype": settings.dtype,
         "preprocessing": preprocessing,
     }
+    if config.time_cond_proj_dim:
+        how["guidance_scale"] = NO_GUIDANCE
     noise = View(name=model.name, kind="generator", settings=how, **common)
     if not settings.controls:
         return (noise,)
@@ -235,7 +252,7 @@ def generator_of_view(
     try:
         model = resolve(source or view.model_id)
         generator = load_generator(
-            Model(view.name, model.source, view.model_id),
+            model._replace(name=view.name, model_id=view.model_id),
             Settings(**{name: how[name] for name in fields}),
             rows=rows,
         )
