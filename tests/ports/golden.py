@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 GOLDENS = Path(__file__).resolve().parent / "goldens"
 DIFFUSERS, TRANSFORMERS = "diffusion_pytorch_model.safetensors", "model.safetensors"
+OPEN_CLIP = "open_clip_model.safetensors"
 
 
 def folder(case: str) -> str:
@@ -27,14 +28,21 @@ def arrays(case: str) -> dict[str, np.ndarray]:
 
 def tensors(case: str) -> dict[str, np.ndarray]:
     """A golden checkpoint's own tensors, float16."""
-    name = TRANSFORMERS if case.startswith("clip") else DIFFUSERS
-    return load_file(GOLDENS / case / name)
+    return load_file(GOLDENS / case / file_name(case))
+
+
+def file_name(case: str) -> str:
+    """What the library of its model calls its weights."""
+    if case == "open_clip":
+        return OPEN_CLIP
+    return TRANSFORMERS if case.startswith(("clip", "dino")) else DIFFUSERS
 
 
 def copy(case: str, to: Path, weights: dict[str, np.ndarray] | None = None) -> str:
     """The golden's config in ``to``, with its own weights or these."""
-    name = TRANSFORMERS if case.startswith("clip") else DIFFUSERS
+    name = file_name(case)
     to.mkdir(parents=True, exist_ok=True)
-    shutil.copy(GOLDENS / case / "config.json", to)
+    for config in (GOLDENS / case).glob("*.json"):
+        shutil.copy(config, to)
     save_file(tensors(case) if weights is None else weights, to / name)
     return str(to)

@@ -1,45 +1,16 @@
-"""Where checkpoints lie: folders, variants, shards, the hub's cache; and their hash."""
+"""Where checkpoints lie: folders, variants, shards; and their hash."""
 
-import hashlib
 import json
-import os
+import pickle
 from pathlib import Path
 
-import huggingface_hub
-import jax
-import numpy as np
 import pytest
-from golden import DIFFUSERS, TRANSFORMERS, copy, folder, tensors
-from huggingface_hub import constants, errors
-from huggingface_hub.utils import filter_repo_objects
+from checkpoints import INDEX, changed, load, refused, same, sharded
+from golden import DIFFUSERS, TRANSFORMERS, copy, folder
 from safetensors.numpy import save_file
 
-from ports import checkpoint, clip, unet, vae
+from ports import checkpoint, unet, vae
 from ports.checkpoint import CheckpointError
-
-INDEX = f"{TRANSFORMERS}.index.json"
-
-
-def load(path, **options):
-    return clip.load(str(path), **options)
-
-
-def same(a, b):
-    jax.tree.map(np.testing.assert_array_equal, a.params, b.params)
-
-
-def refused(path, **options) -> str:
-    """The one-line message of a checkpoint that cannot be used."""
-    with pytest.raises(CheckpointError) as e:
-        load(path, **options)
-    assert "\n" not in str(e.value)
-    return str(e.value)
-
-
-def changed(value: float) -> dict[str, np.ndarray]:
-    """The text tower with every weight moved."""
-    return {k: v + np.float16(value) for k, v in tensors("clip_text").items()}
-
 
 # Folders
 
@@ -90,19 +61,38 @@ def test_a_variant_is_another_file_of_the_same_folder(tmp_path):
 
 
 def test_a_variant_that_is_not_there_lists_what_is(tmp_path):
+    """Also where another folder of the same pipeline has it: no silent mixture."""
+    copy("unet_sd1", tmp_path / "unet")
+    weights = tmp_path / "unet" / DIFFUSERS
+    weights.rename(weights.with_name("diffusion_pytorch_model.fp16.safetensors"))
+    copy("vae", tmp_path / "vae")
+    unet.load(str(tmp_path), subfolder="unet", variant="fp16")
+    with pytest.raises(CheckpointError) as e:
+        vae.load(str(tmp_path), subfolder="vae", variant="fp16")
+    assert f"for variant 'fp16', only {DIFFUSERS}:" in str(e.value)
+
     message = refused(copy("clip_text", tmp_path), variant="fp16")
     assert "variant 'fp16'" in message and TRANSFORMERS in message
     (tmp_path / TRANSFORMERS).rename(tmp_path / "model.fp16.safetensors")
     assert "model.fp16.safetensors" in refused(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.ckpt"])
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.ckpt", "vitl16.pth"])
 def test_pickled_weights_are_never_opened(tmp_path, name):
     """The message says how to convert them."""
     copy("clip_text", tmp_path)
-    (tmp_path / TRANSFORMERS).rename(tmp_path / name)
+    (tmp_path / TRANSFORMERS).unlink()
+    (tmp_path / name).write_bytes(pickle.dumps(Trap()))
     message = refused(tmp_path)
-    assert "pickled" in message and "safe_serialization=True" in message
+    assert f"pickled weights only ({name})" in message
+    assert "safe_serialization=True" in message
+
+
+class Trap:
+    """Fails the test that unpickles it."""
+
+    def __reduce__(self):
+        return pytest.fail, ("unpickled",)
 
 
 def test_a_folder_without_weights(tmp_path):
@@ -127,22 +117,6 @@ def test_a_file_that_is_no_safetensors_file_is_named(tmp_path):
 
 
 # Shards
-
-
-def sharded(to: Path, case: str = "clip_text", *, tag: str = "") -> dict[str, str]:
-    """The golden in two shards; the index's weight map."""
-    stem = "model" if case.startswith("clip") else "diffusion_pytorch_model"
-    copy(case, to)
-    (to / f"{stem}.safetensors").unlink()
-    names = sorted(tensors(case))
-    weight_map = {}
-    for i, part in enumerate((names[::2], names[1::2]), 1):
-        shard = f"{stem}-0000{i}-of-00002{tag}.safetensors"
-        save_file({k: tensors(case)[k] for k in part}, to / shard)
-        weight_map |= dict.fromkeys(part, shard)
-    index = {"metadata": {"total_size": 1}, "weight_map": weight_map}
-    (to / f"{stem}.safetensors.index{tag}.json").write_text(json.dumps(index))
-    return weight_map
 
 
 def test_shards_are_one_checkpoint(tmp_path):
@@ -189,169 +163,6 @@ def test_a_broken_index_is_named(tmp_path, index):
     (tmp_path / TRANSFORMERS).unlink()
     (tmp_path / INDEX).write_text(json.dumps(index))
     assert INDEX in refused(tmp_path)
-
-
-# The hub
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """An empty hub cache, offline."""
-    assert constants.HF_HUB_OFFLINE
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    return tmp_path / "hub"
-
-
-def cached(cache: Path, repo_id: str, files: dict[str, Path], ref: str = "main") -> str:
-    """Lay files out as the hub's cache does: blobs, and snapshots that link to them."""
-    repo, commit = cache / f"models--{repo_id.replace('/', '--')}", "0123456789" * 4
-    for name, file in files.items():
-        content = file.read_bytes()
-        blob = repo / "blobs" / hashlib.sha256(content).hexdigest()
-        link = repo / "snapshots" / commit / name
-        for path in (blob, link):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        blob.write_bytes(content)
-        link.symlink_to(os.path.relpath(blob, link.parent))
-    (repo / "refs").mkdir(exist_ok=True)
-    (repo / "refs" / ref).write_text(commit)
-    return commit
-
-
-def files(case: str) -> dict[str, Path]:
-    return {p.name: p for p in Path(folder(case)).iterdir() if p.suffix != ".npz"}
-
-
-def test_a_cached_model_loads_by_its_id_offline(cache):
-    commit = cached(cache, "owner/text", files("clip_text"))
-    same(load("owner/text"), load(folder("clip_text")))
-    same(load("owner/text", revision=commit), load(folder("clip_text")))
-
-
-def test_a_cached_part_of_a_pipeline_loads_by_its_id(cache):
-    parts = {"vae": "vae", "unet": "unet_sd1"}
-    listing = {
-        f"{part}/{name}": file
-        for part, case in parts.items()
-        for name, file in files(case).items()
-    }
-    cached(cache, "owner/pipeline", listing)
-    same(vae.load("owner/pipeline", subfolder="vae"), vae.load(folder("vae")))
-    same(unet.load("owner/pipeline", subfolder="unet"), unet.load(folder("unet_sd1")))
-
-
-def test_a_cached_revision(cache):
-    cached(cache, "owner/text", files("clip_text"), ref="v2")
-    same(load("owner/text", revision="v2"), load(folder("clip_text")))
-    assert "'owner/text'" in refused("owner/text")
-
-
-def test_offline_with_an_empty_cache_names_the_id(cache):
-    message = refused("owner/text")
-    assert "'owner/text' is not a local directory" in message
-    assert "give a local directory" in message
-
-
-@pytest.mark.parametrize("path", ["run 1/model", "owner/a--b", "owner/name."])
-def test_what_cannot_be_an_id_is_a_path_that_is_not_there(cache, path):
-    assert repr(path) in refused(path)
-
-
-@pytest.mark.parametrize(
-    ("error", "words"),
-    [
-        (errors.GatedRepoError, "is gated: accept its licence"),
-        (errors.RepositoryNotFoundError, "neither a local directory nor a hub"),
-        (errors.RevisionNotFoundError, "could not be downloaded"),
-        (errors.HfHubHTTPError, "could not be downloaded"),
-        (OSError, "could not be downloaded (OSError)"),
-    ],
-)
-def test_what_the_hub_refuses_is_one_line(monkeypatch, error, words):
-    def download(*args, **options):
-        failure = error.__new__(error)
-        failure.args = ("401 Client Error.\nSee https://...",)
-        raise failure
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    message = refused("owner/text")
-    assert message.startswith("'owner/text' ") and words in message
-
-
-SD15 = [
-    "README.md",
-    "model_index.json",
-    "v1-5-pruned.safetensors",
-    "v1-5-pruned.ckpt",
-    "safety_checker/model.safetensors",
-    "scheduler/scheduler_config.json",
-    "text_encoder/config.json",
-    "text_encoder/model.safetensors",
-    "text_encoder/model.fp16.safetensors",
-    "text_encoder/pytorch_model.bin",
-    "tokenizer/merges.txt",
-    "tokenizer/vocab.json",
-    "unet/config.json",
-    f"unet/{DIFFUSERS}",
-    "unet/diffusion_pytorch_model.bin",
-    "unet/diffusion_pytorch_model.fp16.safetensors",
-    "unet/diffusion_pytorch_model.non_ema.safetensors",
-    "vae/config.json",
-    f"vae/{DIFFUSERS}",
-]
-SHARDED = [
-    "config.json",
-    "model-00001-of-00002.safetensors",
-    "model-00002-of-00002.safetensors",
-    "model.fp16-00001-of-00002.safetensors",
-    "model.safetensors.index.fp16.json",
-    INDEX,
-    "pytorch_model-00001-of-00002.bin",
-    "onnx/model.onnx",
-]
-
-
-@pytest.mark.parametrize(
-    ("listing", "options", "wanted"),
-    [
-        (SD15, {}, ["model_index.json"]),
-        (SD15, {"subfolder": "unet"}, ["unet/config.json", f"unet/{DIFFUSERS}"]),
-        (
-            SD15,
-            {"subfolder": "text_encoder", "variant": "fp16"},
-            ["text_encoder/config.json", "text_encoder/model.fp16.safetensors"],
-        ),
-        (
-            SD15,
-            {"subfolder": "tokenizer"},
-            ["tokenizer/merges.txt", "tokenizer/vocab.json"],
-        ),
-        (
-            SHARDED,
-            {},
-            [s for s in SHARDED if s.endswith(".json") or s.startswith("model-")],
-        ),
-        (
-            SHARDED,
-            {"variant": "fp16"},
-            [s for s in SHARDED if s.endswith(".json") or s.startswith("model.fp16")],
-        ),
-    ],
-)
-def test_only_what_is_needed_is_downloaded(
-    tmp_path, monkeypatch, listing, options, wanted
-):
-    """No pickles, no second copy in another precision, no whole pipeline."""
-    asked = {}
-
-    def download(repo_id, *, revision, **patterns):
-        asked.update(patterns)
-        return str(tmp_path)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    (tmp_path / options.get("subfolder", "")).mkdir(exist_ok=True)
-    checkpoint.locate("owner/name", **options)
-    assert list(filter_repo_objects(listing, **asked)) == wanted
 
 
 # The hash

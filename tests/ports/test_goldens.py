@@ -1,12 +1,14 @@
 """The ports compute what torch computed: goldens, with no torch at hand."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from closeness import rel
 from golden import arrays, folder
 
-from ports import clip, unet, vae
+from ports import clip, dino, dinov2, dinov3, unet, vae
+from ports.conditioning import Condition
 
 TOLERANCE = 2e-5
 
@@ -16,6 +18,16 @@ def test_unet(case):
     """Odd latents; sd2 has linear projections and one context for the whole batch."""
     port, g = unet.load(folder(case)), arrays(case)
     eps = jax.jit(port.apply)(port.params, g["x"], g["t"], g["context"])
+    assert rel(eps, g["eps"]) <= TOLERANCE
+
+
+@pytest.mark.parametrize("case", ["unet_lcm", "unet_xl"])
+def test_unet_with_a_condition(case):
+    """Guidance embedded; image sizes and a pooled text feature."""
+    port, g = unet.load(folder(case)), arrays(case)
+    told = [g.get(name) for name in ("guidance_scale", "pooled", "time_ids")]
+    cond = Condition(*jax.device_put((g["context"], *told)))
+    eps = jax.jit(port.apply)(port.params, g["x"], g["t"], cond)
     assert rel(eps, g["eps"]) <= TOLERANCE
 
 
@@ -36,12 +48,18 @@ def test_vae_of_old_names_and_of_1x1_convolutions_is_the_same_vae():
     assert arrays("vae_old")["mean"].tolist() == arrays("vae")["mean"].tolist()
 
 
-def test_clip():
-    port, g = clip.load(folder("clip")), arrays("clip")
-    apply = jax.jit(port.apply, static_argnames="method")
-    image, text = apply(port.params, g["pixels"], g["ids"])
+@pytest.mark.parametrize("case", ["clip", "open_clip"])
+def test_clip(case):
+    """From transformers' layout, and from open_clip's own."""
+    port, g = clip.load(folder(case)), arrays(case)
+    image, text = jax.jit(port.apply)(port.params, g["pixels"], g["ids"])
     assert rel(image, g["image"]) <= TOLERANCE
     assert rel(text, g["text"]) <= TOLERANCE
+
+
+def test_text_tower_of_both():
+    port, g = clip.load(folder("clip")), arrays("clip")
+    apply = jax.jit(port.apply, static_argnames="method")
     hidden = apply(port.params, g["ids"], method="hidden_text")
     assert rel(hidden, g["hidden"]) <= TOLERANCE
 
@@ -50,3 +68,22 @@ def test_text_encoder():
     port, g = clip.load(folder("clip_text")), arrays("clip_text")
     hidden = port.apply(port.params, g["ids"], method="hidden_text")
     assert rel(hidden, g["hidden"]) <= TOLERANCE
+
+
+@pytest.mark.parametrize(
+    "case, family",
+    [
+        ("dino", dino),
+        ("dinov2", dinov2),
+        ("dinov2_registers", dinov2),
+        ("dinov3", dinov3),
+    ],
+)
+def test_dino(case, family):
+    """All tokens in torch's order; images of the trained size and of another."""
+    port, g = family.load(folder(case)), arrays(case)
+    for shape in ("square", "rectangle"):
+        features = jax.jit(port.apply)(port.params, g[f"{shape}_pixels"])
+        tokens = [features.cls, features.registers, features.patches]
+        tokens = jnp.concatenate([x.reshape(2, -1, 24) for x in tokens], axis=1)
+        assert rel(tokens, g[f"{shape}_tokens"]) <= TOLERANCE

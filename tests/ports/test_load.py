@@ -91,8 +91,11 @@ def test_dtype_is_that_of_activations_and_unless_told_of_parameters():
     assert {x.dtype for x in jax.tree.leaves(mixed.params)} == {jnp.float32.dtype}
     pixels = arrays("clip")["pixels"]
     for port in (half, mixed):
-        image, _ = jax.eval_shape(port.apply, port.params, pixels, ids)
-        assert image.dtype == jnp.bfloat16
+        image, text = jax.eval_shape(port.apply, port.params, pixels, ids)
+        assert image.dtype == text.dtype == jnp.bfloat16
+    wide = clip.load(folder("clip"), param_dtype=jnp.bfloat16)
+    image, text = jax.eval_shape(wide.apply, wide.params, pixels, ids)
+    assert image.dtype == text.dtype == jnp.float32
 
 
 def test_position_ids_of_older_files_are_left(tmp_path):
@@ -144,6 +147,81 @@ def largest_constant(f, *args) -> int:
         )
     ]
     return max(captured + literals, default=0)
+
+
+# One tensor for several parameters
+
+
+QKV = Rule(r"in_proj_(weight|bias)", (r"q.\1", r"k.\1", r"v.\1"), linear)
+
+
+def stacked(tmp_path, weights, rules=(QKV,)):
+    """Load q, k and v of a layer that is 4 wide and sees 3 features."""
+    save_file(weights, tmp_path / TRANSFORMERS)
+    like = jax.ShapeDtypeStruct
+    layer = {"weight": like((3, 4), jnp.float32), "bias": like((4,), jnp.float32)}
+    target = {name: layer for name in "qkv"}
+    return fill([tmp_path / TRANSFORMERS], target, rules, jnp.float32)
+
+
+def in_proj(*shape):
+    return np.arange(np.prod(shape, dtype=int), dtype=np.float32).reshape(shape)
+
+
+def stacked_problems(tmp_path, weights):
+    with pytest.raises(MisfitError) as e:
+        stacked(tmp_path, weights)
+    return e.value.problems
+
+
+def test_a_tensor_is_shared_out_in_order_along_its_first_axis(tmp_path):
+    weights = {"in_proj_weight": in_proj(12, 3), "in_proj_bias": in_proj(12)}
+    params = stacked(tmp_path, weights)
+    for i, name in enumerate("qkv"):
+        rows = slice(4 * i, 4 * i + 4)
+        same(params[name]["weight"], weights["in_proj_weight"][rows].T)
+        same(params[name]["bias"], weights["in_proj_bias"][rows])
+
+
+@pytest.mark.parametrize("shape", [(11, 3), (9, 3), (2, 3), (12, 4)])
+def test_a_stacked_tensor_of_another_shape_is_named_once_for_each_misfit(
+    tmp_path, shape
+):
+    weights = {"in_proj_weight": in_proj(*shape), "in_proj_bias": in_proj(12)}
+    for problem in (problems := stacked_problems(tmp_path, weights)):
+        start = f"in_proj_weight: shape {shape} becomes "
+        assert problem.startswith(start) and problem.endswith("expected (3, 4)")
+    assert len(problems) == len(set(problems)) <= 2
+
+
+def test_a_stacked_scalar_is_a_misfit(tmp_path):
+    weights = {"in_proj_weight": in_proj(12, 3), "in_proj_bias": in_proj()}
+    assert all("in_proj_bias" in p for p in stacked_problems(tmp_path, weights))
+
+
+def test_a_missing_stacked_tensor_leaves_all_its_parameters_empty(tmp_path):
+    weights = {"in_proj_weight": in_proj(12, 3)}
+    assert stacked_problems(tmp_path, weights) == [
+        f"{name}.bias: missing tensor" for name in "kqv"
+    ]
+
+
+def test_a_part_that_another_tensor_fills_is_named(tmp_path):
+    weights = {"in_proj_weight": in_proj(12, 3), "in_proj_bias": in_proj(12)}
+    weights["k_bias"] = in_proj(4)
+    with pytest.raises(MisfitError) as e:
+        stacked(tmp_path, weights, (QKV, Rule("k_bias", "k.bias")))
+    assert e.value.problems == ["k_bias: k.bias is already filled by in_proj_bias"]
+
+
+def test_a_stacked_tensor_of_a_layer_that_is_not_there_is_named(tmp_path):
+    weights = {"in_proj_weight": in_proj(12, 3), "in_proj_bias": in_proj(12)}
+    weights["gate"] = in_proj(8)
+    with pytest.raises(MisfitError) as e:
+        stacked(tmp_path, weights, (QKV, Rule("gate", ("gate.up", "gate.down"))))
+    assert e.value.problems == [
+        f"gate: unexpected tensor (no parameter gate.{way})" for way in ("up", "down")
+    ]
 
 
 # What does not fit

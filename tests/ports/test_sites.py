@@ -1,5 +1,7 @@
 """Sites: activations come out by name, offsets go in by name, for every family."""
 
+import functools as ft
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from closeness import rel
 from golden import arrays, folder
 
-from ports import clip, unet, vae
+from ports import clip, dino, dinov2, dinov3, unet, vae
 from ports.sites import SiteError
 
 
@@ -25,6 +27,12 @@ def clip_case():
     return clip.load(folder("clip")), (g["pixels"], g["ids"])
 
 
+def dino_case(family, name):
+    return family.load(folder(name)), (arrays(name)["rectangle_pixels"],)
+
+
+VIT = ["block.0", "block.1", "norm"]
+
 CASES = {
     "unet": (unet_case, ["down.0", "down.1", "mid", "up.0", "up.1"]),
     "vae": (
@@ -37,6 +45,9 @@ CASES = {
         ["vision.block.0", "vision.block.1", "vision.norm"]
         + ["text.block.0", "text.block.1", "text.norm"],
     ),
+    "dino": (ft.partial(dino_case, dino, "dino"), VIT),
+    "dinov2": (ft.partial(dino_case, dinov2, "dinov2_registers"), VIT),
+    "dinov3": (ft.partial(dino_case, dinov3, "dinov3"), VIT),
 }
 
 

@@ -33,7 +33,10 @@ class Build:
     generator: Annotated[tuple[str, ...], OWN_DEFAULT] = ()
     """NAME=PATH_OR_ID or a built-in name (mini-sd15, sd15), one or more"""
     encoder: Annotated[tuple[str, ...], OWN_DEFAULT] = ()
-    """NAME=PATH_OR_ID or a built-in name (mini-clip-p8, clip-b16, clip-l14)"""
+    """NAME=PATH_OR_ID or a built-in name (mini-clip-p8, clip-l14, dinov3-l16)"""
+    preprocess: Annotated[tuple[str, ...], OWN_DEFAULT] = ()
+    """VIEW=RECIPE, where an encoder is to see other pixels than its own files say
+    (dinov3-paper: from -1 to 1, as the paper's code feeds DINOv3)"""
     attributes: Annotated[Path | None, OWN_DEFAULT] = None
     """list_attr_celeba.txt, or a CSV whose first column is the file"""
     steps: int = 50
@@ -105,6 +108,7 @@ class Build:
             dtype=self.dtype,
             controls=self.controls,
         )
+        recipes = self._recipes()
         return [
             load_generator(
                 names.resolve(spec), settings, batch_size=self.batch_size, rows=rows
@@ -112,13 +116,28 @@ class Build:
             for spec in self.generator
         ] + [
             load_encoder(
-                names.resolve(spec),
+                model,
+                recipe=recipes.get(model.name),
                 dtype=self.dtype,
                 batch_size=self.batch_size,
                 rows=rows,
             )
-            for spec in self.encoder
+            for model in map(names.resolve, self.encoder)
         ]
+
+    def _recipes(self) -> dict[str, str]:
+        """``--preprocess VIEW=RECIPE ...`` -> {view: recipe}."""
+        views = [names.resolve(spec).name for spec in self.encoder]
+        pairs = {}
+        for spec in self.preprocess:
+            view, _, recipe = spec.partition("=")
+            pairs[view] = recipe
+            if view not in views or not recipe:
+                raise UneError(
+                    f"--preprocess {view}={recipe}: write VIEW=RECIPE with an encoder's "
+                    f"view ({', '.join(views) or 'there is none'})"
+                )
+        return pairs
 
     def _plan(self, manifest: zoo.Manifest) -> dict[str, Any]:
         sizes = {

@@ -8,8 +8,7 @@ import numpy as np
 from jax.sharding import Mesh
 from PIL import Image
 
-from ports import clip, preprocess
-from ports.checkpoint import locate, sha256
+from ports import encoder, preprocess
 from une_jax import parallel
 from une_jax.cli.batches import DTYPES, STORED, Output, batch_size_for, batched
 from une_jax.cli.names import Model
@@ -50,23 +49,19 @@ class Encoder:
 def load_encoder(
     model: Model,
     *,
+    recipe: str | None = None,
     dtype: str = "float32",
     batch_size: int | None = None,
     rows: int | None = None,
 ) -> Encoder:
-    """An image encoder: its projected, unnormalised image feature.
+    """An image encoder of any family; ``recipe`` is another preprocessing by name.
 
     ``rows`` as for ``load_generator``.
     """
-    port = clip.load(model.source, dtype=DTYPES[dtype])
-    if port.config.vision is None or not port.config.visual_projection:
-        raise UneError(f"{model.source} has no image tower with a projection")
-    processor = preprocess.load(model.source)
-    if processor.crop != port.config.vision.image_size:
-        raise UneError(
-            f"{model.source}: preprocessor_config.json crops to {processor.crop}, "
-            f"config.json asks for {port.config.vision.image_size}"
-        )
+    loaded = encoder.load(
+        model.source, revision=model.revision, recipe=recipe, dtype=DTYPES[dtype]
+    )
+    port, steps = loaded.port, loaded.preprocess
     mesh = parallel.data_mesh()
 
     def run(params, pixels):
@@ -76,22 +71,22 @@ def load_encoder(
         name=model.name,
         kind="encoder",
         model_id=model.model_id,
-        weights_sha256=sha256([locate(model.source)]),
-        config={"image_size": port.config.vision.image_size},
-        shape=(port.config.visual_projection,),
+        weights_sha256=loaded.weights_sha256,
+        config={"image_size": steps.side},
+        shape=(loaded.dim,),
         dtype=STORED[dtype],
         settings={
-            "output": "projected image feature, not normalised",
+            "output": loaded.output,
             "dtype": dtype,
-            "preprocessing": processor.as_json(),
+            "preprocessing": {**steps.as_json(), "sha256": steps.sha256},
         },
     )
     return Encoder(
         name=model.name,
         views=(view,),
         params=parallel.replicate(port.params, mesh),
-        processor=processor,
+        processor=steps,
         mesh=mesh,
-        batch_size=batch_size_for(batch_size, rows, processor.crop**2 // 64, mesh),
+        batch_size=batch_size_for(batch_size, rows, steps.side**2 // 64, mesh),
         _run=parallel.data_parallel(run, mesh),
     )

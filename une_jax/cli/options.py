@@ -11,7 +11,15 @@ Json = Annotated[
     bool, tyro.conf.arg(help="machine-readable result", help_behavior_hint="")
 ]
 
-REPEATABLE = ("--generator", "--encoder", "--view", "--keep", "--attribute", "--prompt")
+REPEATABLE = (
+    "--generator",
+    "--encoder",
+    "--preprocess",
+    "--view",
+    "--keep",
+    "--attribute",
+    "--prompt",
+)
 
 
 def join_repeated(args: Sequence[str]) -> list[str]:

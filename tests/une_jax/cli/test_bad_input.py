@@ -113,7 +113,7 @@ def test_an_encoder_that_is_none(refuse_build, tiny, eyes, tmp_path):
     crop = {"height": 32, "width": 32}
     change_json(other / "preprocessor_config.json", crop_size=crop)
     error = refuse_build("--encoder", f"x={other}")
-    assert "crops to 32, config.json asks for 16" in error
+    assert "makes images of 32 pixels" in error
 
 
 def test_one_name_for_two_models(refuse_build, eyes):
