@@ -132,13 +132,13 @@ def rotate(
 
 # The files have no prefix before ``layer``; transformers 5's own names (which
 # ``save_pretrained(..., save_original_format=False)`` writes) have ``model.``.
-_LAYER = r"(?:model\.)?(layer\.\d+\."
-_LINEAR = r"(?:attention\.[qkvo]_proj|mlp\.(?:gate|up|down)_proj)"
+_BLOCK = r"(?:model\.)?(layer\.\d+)"
+_LINEAR = r"attention\.[qkvo]_proj|mlp\.(?:gate|up|down)_proj"
 
 RULES = (
-    Rule(rf"{_LAYER}{_LINEAR}\.(?:weight|bias))", r"\1", linear),
-    Rule(rf"{_LAYER}norm[12]\.(?:weight|bias))", r"\1", keep),
-    Rule(rf"{_LAYER}layer_scale[12]\.lambda1)", r"\1", keep),
+    Rule(rf"{_BLOCK}\.((?:{_LINEAR})\.(?:weight|bias))", r"\1.\2", linear),
+    Rule(rf"{_BLOCK}\.(norm[12]\.(?:weight|bias))", r"\1.\2", keep),
+    Rule(rf"{_BLOCK}\.(layer_scale[12]\.lambda1)", r"\1.\2", keep),
     Rule(r"(norm\.(?:weight|bias))", r"\1", keep),
     Rule(r"(embeddings\.(?:cls_token|register_tokens))", r"\1", keep),
     Rule(r"(embeddings\.patch_embeddings\.(?:weight|bias))", r"\1", conv),

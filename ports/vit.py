@@ -246,7 +246,7 @@ def rules(prefix: str, layer: str, names: Mapping[str, str]) -> tuple[Rule, ...]
         r"attention\.(?:output\.dense|o_proj)": "attention.o_proj",
         **names,
     }
-    embeddings = rf"{prefix}(embeddings\."
+    tokens = "cls_token|register_tokens|position_embeddings"
     return (
         *(
             Rule(
@@ -257,16 +257,12 @@ def rules(prefix: str, layer: str, names: Mapping[str, str]) -> tuple[Rule, ...]
             for theirs, ours in names.items()
         ),
         Rule(rf"{prefix}layernorm\.(weight|bias)", r"norm.\1", keep),
+        Rule(rf"{prefix}embeddings\.({tokens})", r"embeddings.\1", keep),
         Rule(
-            rf"{embeddings}(?:cls_token|register_tokens|position_embeddings))",
-            r"\1",
-            keep,
-        ),
-        Rule(
-            rf"{embeddings}patch_embeddings)\.projection\.(weight|bias)",
-            r"\1.\2",
+            rf"{prefix}embeddings\.patch_embeddings\.projection\.(weight|bias)",
+            r"embeddings.patch_embeddings.\1",
             conv,
         ),
-        Rule(rf"{embeddings}mask_token)", None),  # only training masks patches
+        Rule(rf"{prefix}embeddings\.mask_token", None),  # only training masks patches
         Rule(r"classifier\.(?:weight|bias)", None),
     )

@@ -28,10 +28,7 @@ pytestmark = pytest.mark.torch
 
 VARIANTS = {
     "as S, B and L": dict(num_register_tokens=4),
-    "as S+ and H+": dict(
-        num_register_tokens=4, use_gated_mlp=True, hidden_act="silu", rope_theta=50.0
-    ),
-    "as 7B": dict(
+    "as 7B": dict(  # S+ and H+ are gated too, with all biases but the keys'
         num_register_tokens=4,
         use_gated_mlp=True,
         hidden_act="silu",
@@ -40,6 +37,7 @@ VARIANTS = {
     ),
     "no registers, other biases": dict(
         num_register_tokens=0,
+        rope_theta=50.0,
         key_bias=True,
         proj_bias=False,
         mlp_bias=False,
@@ -99,7 +97,7 @@ def test_embeddings(pair):
 @pytest.fixture(scope="module")
 def gated(tmp_path_factory):
     folder = tmp_path_factory.mktemp("dinov3")
-    model = torch_model(**VARIANTS["as S+ and H+"])
+    model = torch_model(**VARIANTS["as 7B"])
     return Pair(model, folder, dinov3.load(saved(model, folder)))
 
 
@@ -139,7 +137,7 @@ def test_rotation_is_float32_whatever_the_networks_dtype():
     assert np.all(np.abs(got - exact) <= 2**-8 * np.abs(exact))
 
 
-@pytest.mark.parametrize("variant", ["as S+ and H+", "no registers, other biases"])
+@pytest.mark.parametrize("variant", ["as 7B", "no registers, other biases"])
 def test_the_names_of_published_files_and_of_transformers_5(tmp_path, variant):
     model = torch_model(**VARIANTS[variant])
     published = dinov3.load(saved(model, tmp_path / "published"))
