@@ -177,8 +177,9 @@ def attend(
 
     scores = prod((b, heads, tq, k.shape[1]))
     device = _chunked if scores >= _DEVICE_SCORES else _whole
-    if scores > _CPU_SCORES and tq > _BLOCK:
-        return lax.platform_dependent(q, k, v, cpu=_blocked, default=device)
+    if scores > _CPU_SCORES and (tq > _BLOCK or b > 1):
+        cpu = _by_head if tq > _BLOCK else _by_row
+        return lax.platform_dependent(q, k, v, cpu=cpu, default=device)
     return device(q, k, v)
 
 
@@ -216,8 +217,18 @@ def _chunked(q: Array, k: Array, v: Array) -> Array:
     return jnp.moveaxis(out, 0, 1).reshape(b, -1, heads, d)[:, :tq]
 
 
-def _blocked(q: Array, k: Array, v: Array) -> Array:
-    """Attention one head and ``_BLOCK`` queries at a time: scores stay in cache."""
+def _by_row(q: Array, k: Array, v: Array) -> Array:
+    """One image of the batch at a time, in all heads: scores stay in cache."""
+
+    def one_row(qkv):
+        q, k, v = (x.transpose(1, 0, 2) for x in qkv)
+        return _weighted(q, k, v).transpose(1, 0, 2)
+
+    return lax.map(one_row, (q, k, v))
+
+
+def _by_head(q: Array, k: Array, v: Array) -> Array:
+    """One head and ``_BLOCK`` queries at a time: scores stay in cache."""
     b, tq, heads, d = q.shape
     blocks = -(-tq // _BLOCK)
     q = jnp.pad(q, ((0, 0), (0, blocks * _BLOCK - tq), (0, 0), (0, 0)))
@@ -227,13 +238,17 @@ def _blocked(q: Array, k: Array, v: Array) -> Array:
 
     def one_head(qkv):
         q, k, v = qkv
-
-        def one_block(q):
-            scores = jnp.matmul(q, k.T, preferred_element_type=jnp.float32)
-            weights = jax.nn.softmax(scores * d**-0.5, axis=-1)
-            return weights.astype(v.dtype) @ v
-
-        return lax.map(one_block, q.reshape(blocks, _BLOCK, d)).reshape(-1, d)
+        out = lax.map(lambda q: _weighted(q, k, v), q.reshape(blocks, _BLOCK, d))
+        return out.reshape(-1, d)
 
     out = lax.map(one_head, (to_heads(q), to_heads(k), to_heads(v)))
     return out.reshape(b, heads, -1, d).transpose(0, 2, 1, 3)[:, :tq]
+
+
+def _weighted(q: Array, k: Array, v: Array) -> Array:
+    """Attention of (..., t, d), divided by the weights' sum last: on few numbers."""
+    scores = jnp.matmul(q, k.mT, preferred_element_type=jnp.float32)
+    scores = scores * q.shape[-1] ** -0.5
+    weights = jnp.exp(scores - scores.max(-1, keepdims=True))
+    out = jnp.matmul(weights.astype(v.dtype), v, preferred_element_type=jnp.float32)
+    return (out / weights.sum(-1, keepdims=True)).astype(v.dtype)

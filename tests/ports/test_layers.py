@@ -149,8 +149,7 @@ def test_attention_by_blocks_and_whole(rng, monkeypatch, tq, tk, shared):
     monkeypatch.setattr(layers, "_BLOCK", 8)
     with monkeypatch.context() as patch:
         patch.setattr(layers, "_CPU_SCORES", 0)
-        # A block that holds all queries is no use on CPU.
-        assert loops(*args) == (tq > 8)
+        assert loops(*args)  # by heads where there are many queries, else by rows
         assert rel(layers.attend(*args), expected) < 2e-6
     # On a device: four queries at a time, then one.
     for limit in (4 * 2 * 3 * tk, 0):
@@ -160,15 +159,17 @@ def test_attention_by_blocks_and_whole(rng, monkeypatch, tq, tk, shared):
 
 
 def test_attention_goes_by_blocks_where_the_scores_would_be_large():
-    def blocked(tq, tk, heads=1):
-        q = jax.ShapeDtypeStruct((1, tq, heads, 8), jnp.float32)
-        k = jax.ShapeDtypeStruct((1, tk, heads, 8), jnp.float32)
+    def blocked(tq, tk, heads=1, b=1):
+        q = jax.ShapeDtypeStruct((b, tq, heads, 8), jnp.float32)
+        k = jax.ShapeDtypeStruct((b, tk, heads, 8), jnp.float32)
         return loops(q, k, k)
 
     assert blocked(4096, 4096)  # the VAE's middle at 512 pixels
     assert not blocked(1024, 1024)
     assert not blocked(256, 256, heads=8)
-    assert not blocked(512, 4096)
+    assert not blocked(512, 4096)  # one row of few queries: nothing to divide
+    assert blocked(257, 257, heads=16, b=8)  # ViT-L/14
+    assert not blocked(257, 257, heads=15, b=1)
 
 
 @pytest.mark.parametrize("shared", [False, True])
