@@ -70,7 +70,7 @@ def load(
     def text(part: str) -> TextEncoder:
         tokenizer = part.replace("text_encoder", "tokenizer")
         return TextEncoder(
-            clip.load(path_or_id, subfolder=part, **source),
+            clip.load(path_or_id, subfolder=part, layout="transformers", **source),
             load_tokenizer(path_or_id, subfolder=tokenizer, revision=revision),
         )
 

@@ -151,6 +151,7 @@ def _our_side(job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
 
     from ports.checkpoint import read_json
     from scripts import reference_models as ref
+    from une_jax.parallel import compiler_options
 
     row = ref.MODELS[job.name]
     jax.block_until_ready(jnp.zeros(8) + 1)  # the runtime itself is not the model's
@@ -162,7 +163,10 @@ def _our_side(job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
     config = read_json(job.folder / "config.json")
     inputs = row.inputs(config, job.batch, job.size)
     inputs = jax.device_put(ref.for_port(inputs))
-    apply = jax.jit(port.apply, static_argnames="method")
+    options = compiler_options(jax.default_backend())
+    apply = jax.jit(
+        port.apply, static_argnames="method", compiler_options=options or None
+    )
     jax.config.update("jax_compilation_cache_dir", str(job.folder / "compiled"))
 
     def build() -> Any:

@@ -96,7 +96,26 @@ def data_parallel(
     mapped = jax.shard_map(
         fn, mesh=mesh, in_specs=(PartitionSpec(), split), out_specs=split
     )
-    return jax.jit(mapped, donate_argnums=(1,) if donate_batch else ())
+    return jax.jit(
+        mapped,
+        donate_argnums=(1,) if donate_batch else (),
+        compiler_options=compiler_options(mesh.devices.flat[0].platform) or None,
+    )
+
+
+def compiler_options(platform: str) -> dict[str, str]:
+    """What ``jax.jit(..., compiler_options=...)`` should be told for large networks.
+
+    On CPU XLA's default scheduler begins all that can begin, such as the transform of
+    every convolution's kernel, and keeps it: more memory, and slower for it. Nothing
+    elsewhere.
+
+    >>> compiler_options("gpu")
+    {}
+    """
+    if platform != "cpu":
+        return {}
+    return {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 
 
 def pad_batch(batch: Any, size: int) -> Padded:

@@ -11,6 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from une_jax import ddim
 from une_jax.parallel import (
+    compiler_options,
     data_mesh,
     data_parallel,
     pad_batch,
@@ -189,3 +190,19 @@ def test_pad_batch_refuses(batch, says):
 def test_shard_batch_refuses_rows_that_do_not_divide():
     with pytest.raises(ValueError, match="6 rows do not divide by 4 devices"):
         shard_batch(np.ones((6, 2)), data_mesh())
+
+
+def test_the_cpu_schedule_does_not_begin_everything_at_once():
+    """Eight products of 4 MB, each summed at once: their results need not coexist."""
+
+    def total(params, x):
+        products = [jnp.sin(params[i] @ params[i + 1]) for i in range(8)]
+        return x + sum(y.sum() for y in products)
+
+    params, x = jnp.ones((9, 1024, 1024)), jnp.ones((4, 1))
+    mesh = data_mesh()
+    lowered = data_parallel(total, mesh).lower(params, x)
+    temporary = lowered.compile().memory_analysis().temp_size_in_bytes
+    plain = jax.jit(total).lower(params, x).compile().memory_analysis()
+    assert temporary < plain.temp_size_in_bytes
+    assert compiler_options("tpu") == {}
