@@ -216,17 +216,17 @@ UNET = {
 }
 
 
+SD1 = UNET | {
+    "block_out_channels": (8, 16),
+    "down_block_types": (CROSS[0], "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", CROSS[1]),
+    "attention_head_dim": 2,
+}
+
+
 def unet_sd1() -> Any:
     """Convolutional projections, as many heads everywhere."""
-    return UNet2DConditionModel.from_config(
-        UNET
-        | {
-            "block_out_channels": (8, 16),
-            "down_block_types": (CROSS[0], "DownBlock2D"),
-            "up_block_types": ("UpBlock2D", CROSS[1]),
-            "attention_head_dim": 2,
-        }
-    )
+    return UNet2DConditionModel.from_config(SD1)
 
 
 def unet_sd2() -> Any:
@@ -245,8 +245,7 @@ def unet_sd2() -> Any:
 
 def unet_lcm() -> Any:
     """Stable Diffusion 1 with a guidance embedding."""
-    config = dict(unet_sd1().config)
-    return UNet2DConditionModel.from_config(config | {"time_cond_proj_dim": 10})
+    return UNet2DConditionModel.from_config(SD1 | {"time_cond_proj_dim": 10})
 
 
 def unet_xl() -> Any:

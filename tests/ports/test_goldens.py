@@ -26,6 +26,7 @@ def test_unet_with_a_condition(case):
     """Guidance embedded; image sizes and a pooled text feature."""
     port, g = unet.load(folder(case)), arrays(case)
     told = [g.get(name) for name in ("guidance_scale", "pooled", "time_ids")]
+    assert any(x is not None for x in told)
     cond = Condition(*jax.device_put((g["context"], *told)))
     eps = jax.jit(port.apply)(port.params, g["x"], g["t"], cond)
     assert rel(eps, g["eps"]) <= TOLERANCE
