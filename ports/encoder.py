@@ -54,6 +54,11 @@ def load(
     >>> encoder.dim                                                # doctest: +SKIP
     768
     """
+    if recipe is not None and recipe not in preprocess.RECIPES:
+        known = ", ".join(preprocess.RECIPES)
+        raise CheckpointError(
+            f"no preprocessing recipe {recipe!r}: choose from {known}"
+        )
     place: dict[str, Any] = {"variant": variant, "revision": revision}
     family, stems = _family(path_or_id, **place)
     port = family.load(path_or_id, dtype=dtype, **place)
@@ -61,13 +66,8 @@ def load(
         raise CheckpointError(f"{path_or_id} has no image tower with a projection")
     if recipe is None:
         steps = preprocess.load(path_or_id, revision=revision)
-    elif recipe in preprocess.RECIPES:
-        steps = preprocess.RECIPES[recipe]
     else:
-        known = ", ".join(preprocess.RECIPES)
-        raise CheckpointError(
-            f"no preprocessing recipe {recipe!r}: choose from {known}"
-        )
+        steps = preprocess.RECIPES[recipe]
     return Encoder(
         port,
         steps,

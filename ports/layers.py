@@ -202,8 +202,11 @@ def _has_cudnn(q: Array) -> bool:
     half = q.dtype in (jnp.bfloat16, jnp.float16)
     if jax.default_backend() != "gpu" or not half or q.shape[-1] % 8:
         return False
-    capability = getattr(jax.devices()[0], "compute_capability", "0.0")
-    return q.shape[-1] <= (256 if float(capability) >= 9 else 128)
+    capability = getattr(jax.devices()[0], "compute_capability", "")
+    major = capability.partition(".")[0]
+    if not major.isdecimal():  # ROCm's are names
+        return False
+    return q.shape[-1] <= (256 if int(major) >= 9 else 128)
 
 
 def _chunked(q: Array, k: Array, v: Array) -> Array:

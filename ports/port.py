@@ -36,7 +36,9 @@ def define(
 ) -> tuple[Params, Callable[..., Any]]:
     """The network's tree of parameter shapes, and its pure ``apply``.
 
-    Floating inputs are cast to ``dtype``, and layers compute in their input's dtype.
+    Floating inputs of three axes or more (images, latents, text states) are cast to
+    ``dtype``, and layers compute in their input's dtype. Smaller ones (timesteps,
+    guidance, image sizes) keep their digits until the network has embedded them.
     float32 means float32: TF32 and bfloat16 passes are off on every platform.
     """
     graphdef, shapes = _split(network, config)
@@ -78,6 +80,7 @@ def init(network: Callable[..., nnx.Module], config: Any, key: jax.Array) -> Por
 def _cast(inputs: Any, dtype: Any) -> Any:
     def one(x: Any) -> Any:
         x = jnp.asarray(x)
-        return x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
+        floats = jnp.issubdtype(x.dtype, jnp.floating) and x.ndim >= 3
+        return x.astype(dtype) if floats else x
 
     return jax.tree.map(one, inputs)

@@ -122,15 +122,20 @@ def encode_prompts(
     One row conditions a whole batch. Consistency models must be told the
     ``guidance_scale`` that they embed (1 is none), or None for no embedding at all; other
     models have none. ``size`` is the image's edge in pixels that SDXL is told
-    (default: the one that it was trained for).
+    (default: the one that it was trained for). ValueError if a consistency model is told
+    nothing.
     """
     config = sd.unet.config
+    if guidance_scale == "unset" and config.time_cond_proj_dim:
+        raise ValueError(
+            "this consistency model embeds a guidance scale: pass guidance_scale=1.0 "
+            "for none, another, or None to leave the embedding out"
+        )
+    told = isinstance(guidance_scale, float | int)
+    scale = jnp.full(1, guidance_scale, jnp.float32) if told else None
     if not config.addition_embed_type:
         context = _last_state(sd.text_encoders[0], prompts)
-        if guidance_scale == "unset":
-            return context
-        scale = None if guidance_scale is None else jnp.full(1, guidance_scale)
-        return Condition(context, scale)
+        return context if guidance_scale == "unset" else Condition(context, scale)
 
     states, pooled = zip(
         *(_state_before_last(e, prompts) for e in sd.text_encoders), strict=True
@@ -139,7 +144,7 @@ def encode_prompts(
     sizes = jnp.asarray([[edge, edge, 0, 0, edge, edge]], jnp.float32)
     return Condition(
         context=jnp.concatenate(states, axis=-1),
-        guidance_scale=None,
+        guidance_scale=scale,
         pooled=pooled[-1],
         time_ids=jnp.repeat(sizes, len(prompts), axis=0),
     )

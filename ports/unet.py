@@ -141,7 +141,7 @@ def config_from_json(raw: dict[str, Any]) -> Config:
     """config.json -> Config; refuses what the network does not implement."""
     for key, allowed in FIXED.items():
         only(key, (raw.get(key, allowed[0]),), allowed)
-    for key in ("layers_per_block", "cross_attention_dim"):
+    for key in ("layers_per_block", "cross_attention_dim", "sample_size"):
         if isinstance(value := raw.get(key), list):
             raise CheckpointError(
                 f"config.json: {key} = {value} is not supported: give one number"
@@ -325,8 +325,10 @@ class UNet(nnx.Module):
                 cond.time_ids.reshape(-1), config.addition_time_embed_dim or 0
             )
             sizes = sizes.reshape(cond.time_ids.shape[0], -1)
-            pooled = jnp.broadcast_to(cond.pooled, (len(sizes), cond.pooled.shape[1]))
-            added = jnp.concatenate([pooled, sizes], axis=-1)
+            both = (cond.pooled.astype(x.dtype), sizes)
+            rows = max(map(len, both))
+            both = [jnp.broadcast_to(y, (rows, y.shape[1])) for y in both]
+            added = jnp.concatenate(both, axis=-1)
             time = time + self.add_embedding(added)
         return time
 

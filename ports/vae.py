@@ -46,6 +46,8 @@ class Config:
     sample_size: int = 32
     scaling_factor: float = 0.18215
     shift_factor: float | None = None
+    latents_mean: None = None  # per-channel statistics are not implemented
+    latents_std: None = None
     mid_block_add_attention: bool = True
     use_quant_conv: bool = True
     use_post_quant_conv: bool = True
@@ -54,6 +56,8 @@ class Config:
         only("down_block_types", self.down_block_types, ("DownEncoderBlock2D",))
         only("up_block_types", self.up_block_types, ("UpDecoderBlock2D",))
         only("act_fn", (self.act_fn,), ("silu", "swish"))
+        only("latents_mean", (self.latents_mean,), (None,))
+        only("latents_std", (self.latents_std,), (None,))
 
 
 class Attention(nnx.Module):

@@ -208,7 +208,8 @@ def run_clip(model: Any, images: np.ndarray, ids: np.ndarray) -> Any:
     """Both towers' projected features, not normalised."""
     import torch
 
-    text = model.text_model(torch.from_numpy(ids).long()).pooler_output
+    device = next(model.parameters()).device
+    text = model.text_model(torch.from_numpy(ids).long().to(device)).pooler_output
     return run_clip_vision(model, images), model.text_projection(text)
 
 

@@ -105,19 +105,20 @@ def _torch_side(job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
         model.save_pretrained(job.folder)
     row = ref.MODELS[job.name]
     inputs = row.inputs(ref.config_of(model), job.batch, job.size)
-    # As plain products, since the counter does not see inside the CPU's fused kernel.
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        row.torch_run(model, *inputs)
+    with torch.device("meta"):  # counts without memory
+        ghost = (row.full if job.full else row.tiny)().eval()
+        # As plain products: the counter does not see inside the CPU's fused kernel.
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            row.torch_run(ghost, *inputs)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = model.to(device, getattr(torch, job.dtype))
     if device == "cuda":
         model = model.to(memory_format=torch.channels_last)
-    if job.compiled:
-        model.compile()
+    forward = torch.compile(row.torch_run) if job.compiled else row.torch_run
 
     def run() -> Any:
         def once() -> Any:
-            out = row.torch_run(model, *inputs)
+            out = forward(model, *inputs)
             if device == "cuda":
                 torch.cuda.synchronize()
             return out
@@ -151,7 +152,7 @@ def _our_side(job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
 
     from ports.checkpoint import read_json
     from scripts import reference_models as ref
-    from une_jax.parallel import compiler_options
+    from une_jax.parallel import memory_schedule
 
     row = ref.MODELS[job.name]
     jax.block_until_ready(jnp.zeros(8) + 1)  # the runtime itself is not the model's
@@ -163,9 +164,10 @@ def _our_side(job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
     config = read_json(job.folder / "config.json")
     inputs = row.inputs(config, job.batch, job.size)
     inputs = jax.device_put(ref.for_port(inputs))
-    options = compiler_options(jax.default_backend())
     apply = jax.jit(
-        port.apply, static_argnames="method", compiler_options=options or None
+        port.apply,
+        static_argnames="method",
+        compiler_options=memory_schedule(jax.default_backend()),
     )
     jax.config.update("jax_compilation_cache_dir", str(job.folder / "compiled"))
 

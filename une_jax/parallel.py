@@ -73,7 +73,11 @@ def shard_batch(batch: Any, mesh: Mesh) -> Any:
 
 
 def data_parallel(
-    fn: Callable[[Any, Any], Any], mesh: Mesh, *, donate_batch: bool = False
+    fn: Callable[[Any, Any], Any],
+    mesh: Mesh,
+    *,
+    donate_batch: bool = False,
+    compiler_options: dict[str, str] | None = None,
 ) -> Callable[[Any, Any], Any]:
     """``fn(params, batch) -> out`` on every device at once, compiled.
 
@@ -85,6 +89,8 @@ def data_parallel(
         fn: the function; scalars and tables that it needs (a ``Schedule``, a prompt)
             go into params.
         mesh: from :func:`data_mesh`.
+        compiler_options: as ``jax.jit`` takes them, such as :func:`memory_schedule`;
+            with them the result cannot be called inside another ``jit``.
         donate_batch: let the output reuse the batch's memory; the batch is then gone.
 
     >>> mesh = data_mesh()
@@ -99,22 +105,22 @@ def data_parallel(
     return jax.jit(
         mapped,
         donate_argnums=(1,) if donate_batch else (),
-        compiler_options=compiler_options(mesh.devices.flat[0].platform) or None,
+        compiler_options=compiler_options,
     )
 
 
-def compiler_options(platform: str) -> dict[str, str]:
-    """What ``jax.jit(..., compiler_options=...)`` should be told for large networks.
+def memory_schedule(platform: str) -> dict[str, str] | None:
+    """``compiler_options`` for ``jax.jit`` of a large network at the top level.
 
     On CPU XLA's default scheduler begins all that can begin, such as the transform of
     every convolution's kernel, and keeps it: more memory, and slower for it. Nothing
     elsewhere.
 
-    >>> compiler_options("gpu")
-    {}
+    >>> memory_schedule("gpu") is None
+    True
     """
     if platform != "cpu":
-        return {}
+        return None
     return {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 
 

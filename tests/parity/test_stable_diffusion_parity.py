@@ -149,6 +149,15 @@ def test_sdxl_noise(xl):
     assert rel(apply(sd.unet.params, x, t, one), apply(sd.unet.params, x, t, both)) < 1e-6  # fmt: skip
 
 
+def test_sdxl_sizes_may_be_one_row_for_several_prompts(xl):
+    _, sd = xl
+    x, t = normal(2, 7, 9, 4), np.array([3, 981], np.int32)
+    cond = stable_diffusion.encode_prompts(sd, PROMPTS, size=64)
+    apply = jax.jit(sd.unet.apply)
+    once = apply(sd.unet.params, x, t, cond._replace(time_ids=cond.time_ids[:1]))
+    assert rel(once, apply(sd.unet.params, x, t, cond)) < 1e-6
+
+
 def test_sdxl_refuses_a_prompt_without_its_sizes(xl):
     _, sd = xl
     context = jnp.zeros((1, 8, 27))
@@ -196,7 +205,9 @@ def test_lcm_must_be_told_its_guidance(lcm):
     """Nothing said is neither 1 nor none: the network's output differs."""
     _, sd = lcm
     x, t = jnp.zeros((1, 8, 8, 4)), jnp.zeros(1)
-    context = stable_diffusion.encode_prompts(sd, [""])
+    with pytest.raises(ValueError, match="pass guidance_scale=1.0 for none"):
+        stable_diffusion.encode_prompts(sd, [""])
+    context = stable_diffusion.encode_prompts(sd, [""], guidance_scale=None).context
     with pytest.raises(ValueError, match="embeds a guidance scale: pass Condition"):
         sd.unet.apply(sd.unet.params, x, t, context)
     one, none = (

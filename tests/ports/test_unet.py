@@ -80,3 +80,19 @@ def test_sinusoids_start_with_the_fastest_wave():
 def test_no_guidance_is_not_no_embedding():
     """At scale 1 the sines are 0 and the cosines 1."""
     assert np.array(guidance_embedding(jnp.ones(1), 6)).tolist() == [[0, 0, 0, 1, 1, 1]]
+
+
+def test_bfloat16_does_not_round_what_is_embedded():
+    """981 and 3.3 have no bfloat16 of their own; 980 would be another timestep."""
+    port = unet.load(folder("unet_lcm"), dtype=jnp.bfloat16)
+    exact = unet.load(folder("unet_lcm"))
+    x, context = jnp.ones((1, 8, 8, 4)), jnp.ones((1, 5, 12))
+
+    def run(port, t, scale):
+        cond = Condition(context, jnp.full(1, scale))
+        out = port.apply(port.params, x, jnp.full(1, t), cond)
+        return out.astype(jnp.float32)
+
+    right, wrong = run(exact, 981.0, 3.3), run(exact, 980.0, 3.296875)
+    half = run(port, 981.0, 3.3)
+    assert rel(half, right) < 0.5 * rel(half, wrong)

@@ -11,9 +11,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from une_jax import ddim
 from une_jax.parallel import (
-    compiler_options,
     data_mesh,
     data_parallel,
+    memory_schedule,
     pad_batch,
     replicate,
     shard_batch,
@@ -201,8 +201,20 @@ def test_the_cpu_schedule_does_not_begin_everything_at_once():
 
     params, x = jnp.ones((9, 1024, 1024)), jnp.ones((4, 1))
     mesh = data_mesh()
-    lowered = data_parallel(total, mesh).lower(params, x)
+    options = memory_schedule("cpu")
+    lowered = data_parallel(total, mesh, compiler_options=options).lower(params, x)
     temporary = lowered.compile().memory_analysis().temp_size_in_bytes
     plain = jax.jit(total).lower(params, x).compile().memory_analysis()
     assert temporary < plain.temp_size_in_bytes
-    assert compiler_options("tpu") == {}
+    assert memory_schedule("tpu") is None
+
+
+def test_the_result_composes_with_a_jit_and_a_scan_of_ones_own():
+    mesh = data_mesh()
+    double = data_parallel(lambda scale, x: scale * x, mesh)
+
+    @jax.jit
+    def eight_times(x):
+        return jax.lax.scan(lambda x, _: (double(2.0, x), None), x, length=3)[0]
+
+    np.testing.assert_array_equal(eight_times(np.ones((4, 1))), 8 * np.ones((4, 1)))

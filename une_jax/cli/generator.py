@@ -1,5 +1,6 @@
 """A diffusion pipeline as the commands use it: images to noise, and back."""
 
+import functools as ft
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -156,6 +157,12 @@ def load_generator(
         return images.from_signed(out)
 
     edge = size // factor
+    platform = mesh.devices.flat[0].platform
+    compiled = ft.partial(
+        parallel.data_parallel,
+        mesh=mesh,
+        compiler_options=parallel.memory_schedule(platform),
+    )
     return Generator(
         name=model.name,
         views=_generator_views(model, sd, settings, schedule, size, edge),
@@ -164,10 +171,10 @@ def load_generator(
         params=parallel.replicate(params, mesh),
         mesh=mesh,
         batch_size=batch_size_for(batch_size, rows, edge * edge, mesh),
-        _run=parallel.data_parallel(run, mesh),
-        _sample=parallel.data_parallel(sample, mesh),
-        _denoise=parallel.data_parallel(denoise, mesh),
-        _autoencode=parallel.data_parallel(autoencode, mesh),
+        _run=compiled(run),
+        _sample=compiled(sample),
+        _denoise=compiled(denoise),
+        _autoencode=compiled(autoencode),
     )
 
 

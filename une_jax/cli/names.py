@@ -141,7 +141,7 @@ def resolve(spec: str) -> Model:
             )
         if folder or not _is_id(repo_id):
             last = source.rstrip("/").rsplit("/", 1)[-1]
-            return Model(name or last, source, source if _is_id(source) else last)
+            return Model(name or last, source, last)
     if at and not revision:
         raise UneError(f"{spec!r} names no revision: write {repo_id}@REVISION")
     return Model(
