@@ -17,7 +17,8 @@ from jaxtyping import Array, Float
 from ports.convolution import Padding, conv2d
 
 # Scores above these sizes leave the cache (CPU) or crowd the device: go by blocks.
-_CPU_SCORES, _BLOCK, _DEVICE_SCORES = 2**20, 512, 2**28
+_CPU_SCORES, _BLOCK = 2**20, 512
+_DEVICE_SCORES, _CHUNK_SCORES = 2**28, 2**26
 
 
 def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -212,7 +213,7 @@ def _has_cudnn(q: Array) -> bool:
 def _chunked(q: Array, k: Array, v: Array) -> Array:
     """As many queries at a time, in all heads, as their scores fit the device."""
     b, tq, heads, d = q.shape
-    chunk = max(1, min(tq, _DEVICE_SCORES // (b * heads * k.shape[1])))
+    chunk = max(1, min(tq, _CHUNK_SCORES // (b * heads * k.shape[1])))
     chunks = -(-tq // chunk)
     q = jnp.pad(q, ((0, 0), (0, chunks * chunk - tq), (0, 0), (0, 0)))
     q = jnp.moveaxis(q.reshape(b, chunks, chunk, heads, d), 1, 0)

@@ -154,6 +154,7 @@ def test_attention_by_blocks_and_whole(rng, monkeypatch, tq, tk, shared):
     # On a device: four queries at a time, then one.
     for limit in (4 * 2 * 3 * tk, 0):
         monkeypatch.setattr(layers, "_DEVICE_SCORES", limit)
+        monkeypatch.setattr(layers, "_CHUNK_SCORES", limit)
         assert loops(*args)
         assert rel(layers.attend(*args), expected) < 2e-6
 
@@ -189,6 +190,7 @@ def test_attention_in_half_precision_sums_scores_in_float32(rng, monkeypatch):
     assert whole.dtype == jnp.bfloat16
     assert rel(whole, expected) < 8e-3
     monkeypatch.setattr(layers, "_DEVICE_SCORES", 0)
+    monkeypatch.setattr(layers, "_CHUNK_SCORES", 0)
     assert rel(layers.attend(*half), expected) < 8e-3
 
 
