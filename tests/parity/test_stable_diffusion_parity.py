@@ -146,7 +146,8 @@ def test_sdxl_noise(xl):
     one = stable_diffusion.encode_prompts(sd, PROMPTS[:1], size=64)
     both = stable_diffusion.encode_prompts(sd, PROMPTS[:1] * 2, size=64)
     apply = jax.jit(sd.unet.apply)
-    assert rel(apply(sd.unet.params, x, t, one), apply(sd.unet.params, x, t, both)) < 1e-6  # fmt: skip
+    got, expected = (apply(sd.unet.params, x, t, cond) for cond in (one, both))
+    assert rel(got, expected) <= 2e-5  # products of one row sum in another order
 
 
 def test_sdxl_sizes_may_be_one_row_for_several_prompts(xl):
@@ -155,7 +156,7 @@ def test_sdxl_sizes_may_be_one_row_for_several_prompts(xl):
     cond = stable_diffusion.encode_prompts(sd, PROMPTS, size=64)
     apply = jax.jit(sd.unet.apply)
     once = apply(sd.unet.params, x, t, cond._replace(time_ids=cond.time_ids[:1]))
-    assert rel(once, apply(sd.unet.params, x, t, cond)) < 1e-6
+    assert rel(once, apply(sd.unet.params, x, t, cond)) <= 2e-5
 
 
 def test_sdxl_refuses_a_prompt_without_its_sizes(xl):

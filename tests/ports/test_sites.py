@@ -90,11 +90,11 @@ def test_a_delta_is_added_where_it_says_and_changes_what_follows(family):
     plain, before = run(case, taps=tuple(sites))
     zeros = {site: jnp.zeros(x.shape[1:]) for site, x in before.items()}
     out, _ = run(case, taps=tuple(sites), deltas=zeros)
-    assert rel(flat(out), flat(plain)) < 1e-6
+    assert rel(flat(out), flat(plain)) <= 1e-5
     for site, x in before.items():
         delta = 0.1 * jax.random.normal(jax.random.key(1), x.shape[1:])
         out, after = run(case, taps=tuple(sites), deltas={**zeros, site: delta})
-        assert rel(after[site], x + delta[None]) < 1e-6
+        assert rel(after[site], x + delta[None]) <= 1e-5
         assert rel(flat(out), flat(plain)) > 1e-4, site
 
 
@@ -131,4 +131,4 @@ def test_a_delta_in_the_middle_does_not_reach_back():
     _, plain = run(case, taps=("down.0", "mid"))
     _, moved = run(case, taps=("down.0", "mid"), deltas={"mid": jnp.ones(())})
     np.testing.assert_array_equal(plain["down.0"], moved["down.0"])
-    assert rel(moved["mid"], plain["mid"] + 1) < 1e-6
+    assert rel(moved["mid"], plain["mid"] + 1) <= 1e-5
