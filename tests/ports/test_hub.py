@@ -227,8 +227,7 @@ def test_a_repository_of_pickles_names_a_copy_in_safetensors(published, repo_id)
 
 def test_a_repository_that_lacks_a_variant_lists_those_it_has(published, monkeypatch):
     listing = ["config.json", TRANSFORMERS, "model.fp32.safetensors"]
-    listed = lambda *a, **k: listing  # noqa: E731
-    monkeypatch.setattr(huggingface_hub, "list_repo_files", listed)
+    monkeypatch.setattr(huggingface_hub, "list_repo_files", lambda *a, **k: listing)
     message = refused(published("owner/text"), variant="fp16")
     assert "'owner/text' has no weights for variant 'fp16'" in message
     assert f"only model.fp32.safetensors, {TRANSFORMERS}:" in message
