@@ -22,28 +22,13 @@ MODELS = ROOT / "une_jax" / "miniature" / "models"
 class Args:
     """Train one member of the miniature zoo."""
 
-    member: tyro.conf.Positional[Literal["vae", "clip", "sd15"]]
+    member: tyro.conf.Positional[Literal[MEMBERS]]  # pyright: ignore
     """which model"""
     steps: int | None = None
     """optimiser steps (default: the member's own)"""
-    faces: int = 32768
-    """how many training faces to render"""
+    faces: int | None = None
+    """how many training faces to render (default: the member's own)"""
     runs: Path = ROOT / "runs"
     """where checkpoints go"""
     out: Path = MODELS
     """where the finished model goes"""
-
-
-STEPS = {"vae": 7500, "clip": 1000, "sd15": 7000}
-
-
-def main(args: Args) -> None:
-    from importlib import import_module
-
-    module = import_module(f"scripts.miniature.{args.member}")
-    steps = args.steps or STEPS[args.member]
-    module.run(args.runs, args.out, steps=steps, faces=args.faces)
-
-
-if __name__ == "__main__":
-    main(tyro.cli(Args, description=__doc__))

@@ -100,7 +100,7 @@ class Schedule:
         >>> Schedule.from_config(sd15, steps=50).terminal_t
         981
         """
-        c = DEFAULTS | {k: config[k] for k in DEFAULTS if config.get(k) is not None}
+        c = _with_defaults(config)
         if "FlowMatch" in str(config.get("_class_name", "")):
             raise UneError(
                 f"scheduler config: _class_name {config['_class_name']} is flow "
@@ -171,8 +171,20 @@ def _one_of(key: str, value: Any, allowed: tuple[str, ...]) -> None:
         raise UneError(f"{key} is {value!r}; use one of {', '.join(allowed)}")
 
 
+def alphas_cumprod_of(config: Mapping[str, Any]) -> np.ndarray:
+    """alphas_cumprod (T,) of a scheduler config's training timesteps, float64.
+
+    >>> alphas_cumprod_of({}).shape
+    (1000,)
+    """
+    return _alphas_cumprod(_with_defaults(config))
+
+
+def _with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+    return DEFAULTS | {k: config[k] for k in DEFAULTS if config.get(k) is not None}
+
+
 def _alphas_cumprod(c: Mapping[str, Any]) -> np.ndarray:
-    """alphas_cumprod of the T training timesteps, float64."""
     total = c["num_train_timesteps"]
     _one_of("beta_schedule", c["beta_schedule"], BETA_SCHEDULES)
     if c["trained_betas"] is not None:

@@ -1,7 +1,9 @@
-"""The miniature's CLIP: contrastive on captions that mention most attributes."""
+"""The miniature's CLIPs: contrastive on captions that mention most attributes."""
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,39 +16,96 @@ from scripts.miniature import data, export, tokenizer
 from scripts.miniature.loop import train
 from une_jax.miniature import captions
 
-BATCH, RATE, MENTION = 128, 1e-3, 0.75
-WIDTH, PROJECTION = 96, 64
-MEAN_STD = (0.5, 0.5, 0.5)
+BATCH, RATE, MENTION, DRAFTS = 128, 1e-3, 0.75, 4
+PROJECTION = 64
 
 
-def configs(vocab: int) -> tuple[clip.TextConfig, clip.VisionConfig]:
-    text = clip.TextConfig(
-        vocab_size=vocab,
-        hidden_size=WIDTH,
-        intermediate_size=4 * WIDTH,
-        projection_dim=PROJECTION,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=tokenizer.LENGTH,
-        eos_token_id=vocab - 1,
-    )
-    vision = clip.VisionConfig(
-        hidden_size=WIDTH,
-        intermediate_size=4 * WIDTH,
-        projection_dim=PROJECTION,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        image_size=64,
-        patch_size=8,
-    )
-    return text, vision
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """One of the four CLIPs. ``open_clip``: exact GELU, in that library's layout."""
+
+    width: int
+    heads: int
+    patch: int
+    vision_layers: int = 3
+    text_layers: int = 2
+    open_clip: bool = False
+    faces: range = data.FIRST
+    styles: tuple[str, ...] = ("sentence",)  # of captions, taking turns
+    caption_seed: int
+    init_seed: int
+    train_seed: int
+    steps: int
+
+    def config(self, vocab: int) -> clip.Config:
+        common: dict[str, Any] = {
+            "hidden_size": self.width,
+            "intermediate_size": 4 * self.width,
+            "projection_dim": PROJECTION,
+            "num_attention_heads": self.heads,
+            "hidden_act": "gelu" if self.open_clip else "quick_gelu",
+        }
+        return clip.Config(
+            text=clip.TextConfig(
+                **common,
+                vocab_size=vocab,
+                num_hidden_layers=self.text_layers,
+                max_position_embeddings=tokenizer.LENGTH,
+                eos_token_id=vocab - 1,
+            ),
+            vision=clip.VisionConfig(
+                **common,
+                num_hidden_layers=self.vision_layers,
+                image_size=64,
+                patch_size=self.patch,
+            ),
+            text_projection=PROJECTION,
+            visual_projection=PROJECTION,
+            logit_scale=True,
+        )
+
+
+_BOTH = ("sentence", "tags")
+MEMBERS = {
+    "mini-clip-p8": Member(
+        width=96, heads=4, patch=8, caption_seed=0, init_seed=12, train_seed=0, steps=1000
+    ),
+    "mini-clip-p16": Member(
+        width=64, heads=4, patch=16, caption_seed=2, init_seed=14, train_seed=2, steps=1000
+    ),
+    "mini-openclip-p8": Member(
+        width=80,
+        heads=5,
+        patch=8,
+        text_layers=3,
+        open_clip=True,
+        faces=data.SECOND,
+        styles=_BOTH,
+        caption_seed=4,
+        init_seed=15,
+        train_seed=4,
+        steps=800,
+    ),
+    "mini-openclip-p16": Member(
+        width=64,
+        heads=4,
+        patch=16,
+        open_clip=True,
+        faces=data.SECOND,
+        styles=_BOTH,
+        caption_seed=6,
+        init_seed=16,
+        train_seed=6,
+        steps=1000,
+    ),
+}  # fmt: skip
 
 
 def loss_fn(port: Port):
     """The symmetric InfoNCE loss of CLIP (Radford et al. 2021, figure 3)."""
 
-    def loss(params, batch, key):
-        del key
+    def loss(params, average, batch, key):
+        del average, key
         a, b = port.apply(params, *batch)
         a, b = (x / jnp.linalg.norm(x, axis=-1, keepdims=True) for x in (a, b))
         logits = jnp.exp(jnp.minimum(params["logit_scale"], 4.6)) * a @ b.T
@@ -59,74 +118,49 @@ def loss_fn(port: Port):
     return loss
 
 
-def run(runs: Path, out: Path, *, steps: int, faces: int) -> None:
-    """Train; write ``out/mini-clip-p8`` and the text encoder and tokenizer of sd15."""
-    images = data.images(faces)
+def drafts(
+    faces: range, styles: tuple[str, ...], seed: int, mention: float = MENTION
+) -> list[list[str]]:
+    """Several captions of every face, each with its own omissions."""
     attributes = np.asarray(data.truth(faces).attributes)
-    rng = np.random.default_rng(0)
-    texts = [captions.write(attributes, rng, mention=MENTION) for _ in range(4)]
-    with tempfile.TemporaryDirectory() as folder:
-        tok = tokenizer.write(Path(folder), texts[0])
-    ids = np.stack([token_ids(tok, t) for t in texts])
+    rng = np.random.default_rng(seed)
+    return [
+        captions.write(
+            attributes, rng, mention=mention, style=styles[i % len(styles)]
+        )
+        for i in range(DRAFTS)
+    ]
 
-    text, vision = configs(len(tok))
-    config = clip.Config(
-        text=text,
-        vision=vision,
-        text_projection=PROJECTION,
-        visual_projection=PROJECTION,
-        logit_scale=True,
-    )
-    port = init(clip.Clip, config, jax.random.key(12))
+
+def run(name: str, runs: Path, out: Path, *, steps: int, faces: range) -> None:
+    """Train; write ``out/name`` (see ``write``)."""
+    member = MEMBERS[name]
+    images = data.images(faces)
+    texts = drafts(faces, member.styles, member.caption_seed)
+    words = [text for draft in texts[: len(member.styles)] for text in draft]
+    with tempfile.TemporaryDirectory() as folder:
+        tok = tokenizer.write(Path(folder), words)
+    ids = np.stack([token_ids(tok, t) for t in texts])
+    config = member.config(len(tok))
+    port = init(clip.Clip, config, jax.random.key(member.init_seed))
 
     def batch(key):
-        rows = data.pick(key, faces, BATCH)
+        rows = data.pick(key, len(faces), BATCH)
         draft = data.pick(jax.random.fold_in(key, 1), len(ids), BATCH)
         return data.signed(images[rows]), jnp.asarray(ids[draft, rows])
 
     params = train(
-        runs / "clip", port.params, loss_fn(port), batch, steps=steps, rate=RATE
+        runs / name,
+        port.params,
+        loss_fn(port),
+        batch,
+        steps=steps,
+        rate=RATE,
+        seed=member.train_seed,
     )
-    write(out, config, params, texts[0])
-
-
-def write(out: Path, config: clip.Config, params, texts: list[str]) -> None:
-    folder = out / "mini-clip-p8"
-    export.transformers_model(
-        folder,
-        {
-            "architectures": ["CLIPModel"],
-            "model_type": "clip",
-            "projection_dim": PROJECTION,
-            "text_config": export.as_json(config.text),
-            "vision_config": export.as_json(config.vision),
-        },
-        params,
-    )
-    export.write_json(
-        folder / "preprocessor_config.json",
-        {
-            "image_processor_type": "CLIPImageProcessor",
-            "do_convert_rgb": True,
-            "do_resize": True,
-            "size": {"shortest_edge": 64},
-            "resample": 3,
-            "do_center_crop": True,
-            "crop_size": {"height": 64, "width": 64},
-            "do_rescale": True,
-            "rescale_factor": 1 / 255,
-            "do_normalize": True,
-            "image_mean": MEAN_STD,
-            "image_std": MEAN_STD,
-        },
-    )
-    tokenizer.write(folder, texts)
-
-    sd = out / "mini-sd15"
-    flat = {"architectures": ["CLIPTextModel"], "model_type": "clip_text_model"}
-    export.transformers_model(
-        sd / "text_encoder",
-        {**flat, **export.as_json(config.text)},
-        {"text_model": params["text_model"]},
-    )
-    tokenizer.write(sd / "tokenizer", texts)
+    folder = out / name
+    if member.open_clip:
+        export.open_clip_model(folder, config, params)
+    else:
+        export.clip_model(folder, config, params)
+    tokenizer.write(folder, words)

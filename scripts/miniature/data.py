@@ -6,16 +6,19 @@ import numpy as np
 
 from une_jax.miniature import factors, render
 
+# The two generators' families learn from different faces of one stream.
+FIRST, SECOND = range(0, 32768), range(32768, 65536)
 
-def truth(n: int) -> factors.Truth:
-    return factors.draw(jax.random.key(factors.TRAINING_SEED), n)
+
+def truth(rows: range) -> factors.Truth:
+    return factors.draw(jax.random.key(factors.TRAINING_SEED), len(rows), rows.start)
 
 
-def images(n: int) -> np.ndarray:
+def images(rows: range) -> np.ndarray:
     """(n, 64, 64, 3) uint8, the bytes that an image file would hold."""
-    t = truth(n)
-    out = np.empty((n, render.SIZE, render.SIZE, 3), np.uint8)
-    for i in range(0, n, 2048):
+    t = truth(rows)
+    out = np.empty((len(rows), render.SIZE, render.SIZE, 3), np.uint8)
+    for i in range(0, len(rows), 2048):
         part = render.faces(t.scores[i : i + 2048], t.nuisance[i : i + 2048])
         out[i : i + 2048] = np.asarray(part * 255 + 0.5)
     return out

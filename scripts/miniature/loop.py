@@ -17,10 +17,13 @@ class State(NamedTuple):
     opt: Any
 
 
+LossFn = Callable[[Any, Any, Any, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
+
+
 def train(
     folder: Path,
     params: Any,
-    loss_fn: Callable[[Any, Any, jax.Array], tuple[jax.Array, dict[str, jax.Array]]],
+    loss_fn: LossFn,
     batch_fn: Callable[[jax.Array], Any],
     *,
     steps: int,
@@ -30,10 +33,12 @@ def train(
     decay: float = 0.998,
     save_every: int = 200,
 ) -> Any:
-    """Minimise ``loss_fn(params, batch, key) -> (loss, metrics)``; returns the average.
+    """Minimise ``loss_fn(params, average, batch, key) -> (loss, metrics)``.
 
+    Returns the moving average, which is also a teacher for losses that need one.
     ``batch_fn(key)`` draws a batch on the host. Killed runs go on from ``folder``.
     """
+    warmup = min(warmup, steps // 2)
     schedule = optax.warmup_cosine_decay_schedule(0, rate, warmup, steps, rate / 100)
     tx = optax.chain(
         optax.clip_by_global_norm(1.0),
@@ -44,7 +49,7 @@ def train(
     def update(state, batch, step):
         key = jax.random.fold_in(jax.random.key(seed), step)
         (_, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-            state.params, batch, key
+            state.params, state.average, batch, key
         )
         updates, opt = tx.update(grads, state.opt, state.params)
         params = optax.apply_updates(state.params, updates)

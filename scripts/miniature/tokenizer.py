@@ -9,6 +9,7 @@ from transformers import CLIPTokenizer
 from scripts.miniature.export import write_json
 
 LENGTH = 40
+FILES = ("merges.txt", "tokenizer_config.json", "vocab.json")
 
 
 def write(folder: Path, captions: list[str]) -> CLIPTokenizer:

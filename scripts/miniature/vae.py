@@ -28,7 +28,8 @@ FEATURES, EMPHASIS = (slice(None), slice(24, 50), slice(18, 46)), 3.0
 def loss_fn(port: Port):
     """L1 on pixels and on their gradients (sharp edges), a light pull to N(0, I)."""
 
-    def loss(params, images, key):
+    def loss(params, average, images, key):
+        del average
         mean, logvar = port.apply(params, images, method="moments")
         noise = jax.random.normal(key, mean.shape)
         out = port.apply(params, mean + jnp.exp(logvar / 2) * noise, method="decode")
@@ -48,7 +49,10 @@ def _distance(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.abs(a - b).mean() + sum(edges)
 
 
-def run(runs: Path, out: Path, *, steps: int, faces: int) -> None:
+STEPS, FACES = 7500, data.FIRST
+
+
+def run(runs: Path, out: Path, *, steps: int, faces: range) -> None:
     """Train, measure the latents' scale, write ``out/mini-sd15/vae``."""
     images = data.images(faces)
     port = init(vae.AutoencoderKL, CONFIG, jax.random.key(11))

@@ -1,8 +1,13 @@
 """Captions of miniature faces, written from their attributes."""
 
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
 import numpy as np
 
 from une_jax.miniature.factors import NAMES
+
+Style = Literal["sentence", "tags"]
 
 _HAIR = (("Black_Hair", "black"), ("Blond_Hair", "blond"), ("Gray_Hair", "gray"))
 _WITH = (
@@ -20,12 +25,19 @@ _WEARING = (
     ("Wearing_Lipstick", "lipstick"),
     ("Wearing_Necktie", "a necktie"),
 )
+_DOING = (("Smiling", "smiling"), ("Mouth_Slightly_Open", "mouth open"))
 
 
 def write(
-    attributes: np.ndarray, rng: np.random.Generator, *, mention: float = 1.0
+    attributes: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    mention: float = 1.0,
+    style: Style = "sentence",
 ) -> list[str]:
     """One caption a face; each present attribute is mentioned with that probability.
+
+    A "sentence" has one order of words, "tags" are the same phrases in any order.
 
     >>> import numpy as np
     >>> from une_jax.miniature.factors import NAMES
@@ -35,10 +47,24 @@ def write(
     """
     told = rng.random(attributes.shape) < mention
     faces = np.stack([attributes.astype(bool), told], axis=-1).tolist()
-    return [_one(dict(zip(NAMES, map(tuple, face), strict=True))) for face in faces]
+    phrases = [
+        _phrases(dict(zip(NAMES, map(tuple, face), strict=True))) for face in faces
+    ]
+    if style == "tags":
+        return [_tags(p, rng.permutation) for p in phrases]
+    return [_sentence(p) for p in phrases]
 
 
-def _one(face: dict[str, tuple[bool, bool]]) -> str:
+class _Phrases(NamedTuple):
+    """What a caption says of a face, in parts."""
+
+    person: str
+    features: list[str]
+    worn: list[str]
+    doing: list[str]
+
+
+def _phrases(face: dict[str, tuple[bool, bool]]) -> _Phrases:
     def shown(name: str) -> bool:
         present, told = face[name]
         return bool(present and told)
@@ -51,26 +77,35 @@ def _one(face: dict[str, tuple[bool, bool]]) -> str:
         words.insert(0, "chubby")
     if young_told:
         words.insert(0, "young" if young else "old")
-    article = "an" if words[0][0] in "aeiou" else "a"
-    text = f"a photo of {article} {' '.join(words)}"
 
     colours = [colour for name, colour in _HAIR if face[name][0]]
-    parts = []
+    features = []
     if all(face[name][1] for name, _ in _HAIR):
-        parts.append(f"{colours[-1] if colours else 'brown'} hair")
+        features.append(f"{colours[-1] if colours else 'brown'} hair")
     bearded, beard_told = not face["No_Beard"][0], face["No_Beard"][1]
     if bearded and beard_told:
-        parts.append("a beard")
-    parts += [words for name, words in _WITH if shown(name)]
-    if parts:
-        text += f" with {_list(parts)}"
-    if worn := [words for name, words in _WEARING if shown(name)]:
-        text += f", wearing {_list(worn)}"
-    if shown("Smiling"):
-        text += ", smiling"
-    if shown("Mouth_Slightly_Open"):
-        text += ", mouth open"
-    return text
+        features.append("a beard")
+    return _Phrases(
+        person=" ".join(words),
+        features=features + [words for name, words in _WITH if shown(name)],
+        worn=[words for name, words in _WEARING if shown(name)],
+        doing=[words for name, words in _DOING if shown(name)],
+    )
+
+
+def _sentence(p: _Phrases) -> str:
+    article = "an" if p.person[0] in "aeiou" else "a"
+    text = f"a photo of {article} {p.person}"
+    if p.features:
+        text += f" with {_list(p.features)}"
+    if p.worn:
+        text += f", wearing {_list(p.worn)}"
+    return ", ".join([text, *p.doing])
+
+
+def _tags(p: _Phrases, permute: Callable[[int], np.ndarray]) -> str:
+    tags = [p.person, *p.features, *p.worn, *p.doing]
+    return ", ".join(tags[i].removeprefix("a ") for i in permute(len(tags)))
 
 
 def _list(parts: list[str]) -> str:
