@@ -12,7 +12,7 @@ import numpy as np
 from ports import clip
 from ports.port import Port, init
 from ports.stable_diffusion import token_ids
-from scripts.miniature import data, export, tokenizer
+from scripts.miniature import card, data, export, tokenizer
 from scripts.miniature.loop import train
 from une_jax.miniature import captions
 
@@ -31,11 +31,12 @@ class Member:
     text_layers: int = 2
     open_clip: bool = False
     faces: range = data.FIRST
-    styles: tuple[str, ...] = ("sentence",)  # of captions, taking turns
+    styles: tuple[captions.Style, ...] = ("sentence",)  # of captions, taking turns
     caption_seed: int
     init_seed: int
     train_seed: int
     steps: int
+    history: str = ""
 
     def config(self, vocab: int) -> clip.Config:
         common: dict[str, Any] = {
@@ -65,13 +66,29 @@ class Member:
         )
 
 
-_BOTH = ("sentence", "tags")
+_BOTH: tuple[captions.Style, ...] = ("sentence", "tags")
 MEMBERS = {
     "mini-clip-p8": Member(
-        width=96, heads=4, patch=8, caption_seed=0, init_seed=12, train_seed=0, steps=1000
+        width=96,
+        heads=4,
+        patch=8,
+        caption_seed=0,
+        init_seed=12,
+        train_seed=0,
+        steps=1000,
+        history=(
+            "The shipped weights' schedule began as one of 1,600 steps and became 1,000 "
+            "at step 600: a\nfresh run will not give the same bytes."
+        ),
     ),
     "mini-clip-p16": Member(
-        width=64, heads=4, patch=16, caption_seed=2, init_seed=14, train_seed=2, steps=1000
+        width=64,
+        heads=4,
+        patch=16,
+        caption_seed=2,
+        init_seed=14,
+        train_seed=2,
+        steps=1000,
     ),
     "mini-openclip-p8": Member(
         width=80,
@@ -98,7 +115,7 @@ MEMBERS = {
         train_seed=6,
         steps=1000,
     ),
-}  # fmt: skip
+}
 
 
 def loss_fn(port: Port):
@@ -119,17 +136,42 @@ def loss_fn(port: Port):
 
 
 def drafts(
-    faces: range, styles: tuple[str, ...], seed: int, mention: float = MENTION
+    faces: range,
+    styles: tuple[captions.Style, ...],
+    seed: int,
+    mention: float = MENTION,
 ) -> list[list[str]]:
     """Several captions of every face, each with its own omissions."""
     attributes = np.asarray(data.truth(faces).attributes)
     rng = np.random.default_rng(seed)
     return [
-        captions.write(
-            attributes, rng, mention=mention, style=styles[i % len(styles)]
-        )
+        captions.write(attributes, rng, mention=mention, style=styles[i % len(styles)])
         for i in range(DRAFTS)
     ]
+
+
+def plan(name: str) -> card.Plan:
+    member = MEMBERS[name]
+    kind, act, layout = "CLIP", "quick", "transformers"
+    if member.open_clip:
+        kind, act, layout = "OpenCLIP", "exact", "open_clip"
+    return card.Plan(
+        what=(
+            f"{kind}, patches of {member.patch}, {act} GELU, contrastive on captions "
+            f"of the attributes, in {layout}'s layout."
+        ),
+        steps=member.steps,
+        faces=member.faces,
+        settings={
+            "batch": BATCH,
+            "peak learning rate": RATE,
+            "captions": f"{DRAFTS} drafts ({', '.join(member.styles)}), each present "
+            f"attribute mentioned with probability {MENTION}",
+            "seeds": f"weights {member.init_seed}, batches {member.train_seed}, "
+            f"captions {member.caption_seed}",
+        },
+        history=member.history,
+    )
 
 
 def run(name: str, runs: Path, out: Path, *, steps: int, faces: range) -> None:

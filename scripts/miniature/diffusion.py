@@ -16,10 +16,11 @@ import numpy as np
 from ports import clip, unet, vae
 from ports.port import Port, init
 from ports.stable_diffusion import load_tokenizer, token_ids
-from scripts.miniature import data, export, tokenizer
+from scripts.miniature import card, data, export, tokenizer
 from scripts.miniature.clip import drafts
 from scripts.miniature.loop import train
 from scripts.miniature.vae import latents_of
+from une_jax.miniature import captions
 from une_jax.schedule import alphas_cumprod_of
 
 SCHEDULER = {
@@ -55,16 +56,18 @@ BATCH, RATE, EMPTY = 32, 8e-4, 0.3
 class Member:
     """A generator: whose text tower it hears, on which faces, what it predicts."""
 
+    what: str
     clip: str
     text_layers: int
     unet: unet.Config
     prediction_type: str = "epsilon"
     faces: range = data.FIRST
-    styles: tuple[str, ...] = ("sentence",)
+    styles: tuple[captions.Style, ...] = ("sentence",)
     caption_seed: int
     init_seed: int
     train_seed: int
     steps: int
+    history: str = ""
 
     @property
     def scheduler(self) -> dict[str, Any]:
@@ -80,6 +83,7 @@ _COMMON: dict[str, Any] = {
 }
 MEMBERS = {
     "mini-sd15": Member(
+        what="Text-conditional UNet in the layout of Stable Diffusion 1.x.",
         clip="mini-clip-p8",
         text_layers=2,
         unet=unet.Config(
@@ -92,10 +96,15 @@ MEMBERS = {
         init_seed=13,
         train_seed=0,
         steps=7000,
+        history=(
+            "The shipped weights' first 400 steps had batches of 64 and rate 1e-3 (of "
+            "6,500), the rest the\nabove: a fresh run will not give the same bytes."
+        ),
     ),
     # As SD 2: linear projections, heads of one size, v, and a text tower without its
     # last layer.
     "mini-sd21": Member(
+        what="Text-conditional UNet in the layout of Stable Diffusion 2.x.",
         clip="mini-openclip-p8",
         text_layers=2,
         unet=unet.Config(
@@ -160,6 +169,27 @@ class Examples:
         told = data.pick(jax.random.fold_in(key, 2), 1000, BATCH) >= 1000 * EMPTY
         tokens = np.where(told[:, None], self.ids[draft, rows], self.empty)
         return jnp.asarray(self.x0[rows]), jnp.asarray(tokens)
+
+
+def plan(name: str) -> card.Plan:
+    member = MEMBERS[name]
+    return card.Plan(
+        what=member.what,
+        steps=member.steps,
+        faces=member.faces,
+        settings={
+            "prediction": member.prediction_type,
+            "batch": BATCH,
+            "peak learning rate": RATE,
+            "VAE": "as trained by `vae`",
+            "text encoder and tokenizer": f"the first {member.text_layers} layers of "
+            f"{member.clip}'s text tower",
+            "captions": f"{', '.join(member.styles)}; {EMPTY:.0%} of prompts empty",
+            "seeds": f"weights {member.init_seed}, batches and noise "
+            f"{member.train_seed}, captions {member.caption_seed}",
+        },
+        history=member.history,
+    )
 
 
 def run(name: str, runs: Path, out: Path, *, steps: int, faces: range) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ports import dinov3
 from ports.port import Params, Port, init
-from scripts.miniature import data, export
+from scripts.miniature import card, data, export
 from scripts.miniature.loop import train
 
 CONFIG = dinov3.Config(
@@ -129,6 +129,27 @@ def loss_fn(port: Port):
     return loss
 
 
+def plan(name: str) -> card.Plan:
+    del name
+    return card.Plan(
+        what=(
+            "DINOv3 ViT (rotary positions, registers, LayerScale), patches of 8, "
+            "self-distilled without labels or captions."
+        ),
+        steps=STEPS,
+        faces=FACES,
+        settings={
+            "batch": f"{BATCH}, in {GLOBALS} global and {LOCALS} local views",
+            "peak learning rate": RATE,
+            "decay of the teacher's average": DECAY,
+            "temperatures": f"student {STUDENT_TEMPERATURE}, teacher "
+            f"{TEACHER_TEMPERATURE}",
+            "seeds": f"weights {INIT_SEED}, head {INIT_SEED + 1}, batches and views "
+            f"{TRAIN_SEED}",
+        },
+    )
+
+
 def run(name: str, runs: Path, out: Path, *, steps: int, faces: range) -> None:
     """Train; write ``out/name`` as transformers lays out a DINOv3ViTModel."""
     images = data.images(faces)
@@ -152,7 +173,5 @@ def run(name: str, runs: Path, out: Path, *, steps: int, faces: range) -> None:
     )
     raw = {"architectures": ["DINOv3ViTModel"], "model_type": "dinov3_vit"}
     folder = out / name
-    export.transformers_model(
-        folder, raw | dataclasses.asdict(CONFIG), params["trunk"]
-    )
+    export.transformers_model(folder, raw | dataclasses.asdict(CONFIG), params["trunk"])
     export.write_json(folder / "preprocessor_config.json", PREPROCESSOR)

@@ -160,9 +160,7 @@ def clip_text_model(folder: Path, config: clip.TextConfig, params: Params) -> No
     kept = {i: layers[i] for i in sorted(layers, key=int)[: config.num_hidden_layers]}
     text["encoder"] = {"layers": kept}
     flat = {"architectures": ["CLIPTextModel"], "model_type": "clip_text_model"}
-    transformers_model(
-        folder, flat | dataclasses.asdict(config), {"text_model": text}
-    )
+    transformers_model(folder, flat | dataclasses.asdict(config), {"text_model": text})
 
 
 def transformers_model(folder: Path, raw: dict[str, Any], params: Params) -> None:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from ports import unet
 from ports.conditioning import Condition
 from ports.port import Params, Port, init
-from scripts.miniature import diffusion, export
+from scripts.miniature import card, diffusion, export
 from scripts.miniature.loop import train
 from une_jax.consistency import boundary
 from une_jax.schedule import alphas_cumprod_of
@@ -61,7 +61,9 @@ def loss_fn(student: Port, teacher: Port, text: Port, empty: jax.Array):
         noise = jax.random.normal(k_noise, x0.shape)
         i = jax.random.randint(k_t, x0.shape[:1], 0, DDIM_STEPS)
         t, back = (i + 1) * skip - 1, jnp.maximum(i * skip - 1, 0)
-        w = jax.random.uniform(k_w, x0.shape[:1], minval=GUIDANCE[0], maxval=GUIDANCE[1])
+        w = jax.random.uniform(
+            k_w, x0.shape[:1], minval=GUIDANCE[0], maxval=GUIDANCE[1]
+        )
         a, b = (alphas[s][:, None, None, None] for s in (t, back))
         x_t = jnp.sqrt(a) * x0 + jnp.sqrt(1 - a) * noise
         context = text.apply(text.params, ids, method="hidden_text")
@@ -90,6 +92,26 @@ def loss_fn(student: Port, teacher: Port, text: Port, empty: jax.Array):
         return huber.mean(), {"huber": huber.mean(), "mse": mse}
 
     return loss
+
+
+def plan(name: str) -> card.Plan:
+    del name
+    return card.Plan(
+        what=(
+            f"Latent consistency model with a guidance embedding, distilled from "
+            f"{TEACHER}; its other parts are that model's."
+        ),
+        steps=STEPS,
+        faces=diffusion.MEMBERS[TEACHER].faces,
+        settings={
+            "batch": diffusion.BATCH,
+            "peak learning rate": RATE,
+            "decay of the target's average": DECAY,
+            "teacher": f"{DDIM_STEPS} DDIM steps, guidance {GUIDANCE[0]:g} to "
+            f"{GUIDANCE[1]:g}",
+            "seeds": f"weights {TEACHER}'s, batches and noise {TRAIN_SEED}",
+        },
+    )
 
 
 def run(name: str, runs: Path, out: Path, *, steps: int, faces: range) -> None:

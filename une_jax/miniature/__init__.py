@@ -7,8 +7,14 @@ into words; ``models/`` holds the trained members in the published on-disk layou
 from pathlib import Path
 
 MODELS = Path(__file__).parent / "models"
-GENERATORS = ("mini-sd15",)
-ENCODERS = ("mini-clip-p8",)
+GENERATORS = ("mini-sd15", "mini-sd21", "mini-lcm")
+ENCODERS = (
+    "mini-clip-p8",
+    "mini-clip-p16",
+    "mini-openclip-p8",
+    "mini-openclip-p16",
+    "mini-dinov3",
+)
 
 
 def path(name: str) -> Path:
