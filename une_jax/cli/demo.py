@@ -4,12 +4,12 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from une_jax import miniature
 from une_jax.cli.build import Build
 from une_jax.cli.faces import ATTRIBUTES, IMAGES, TRUTH, Faces
-from une_jax.cli.options import Json
+from une_jax.cli.options import OWN_DEFAULT, Json
 from une_jax.cli.report import Report
 
 ATTRIBUTES_SHOWN = ("Smiling", "Eyeglasses", "Male", "Wearing_Hat")
@@ -26,28 +26,32 @@ class Demo:
 
     out: Path = Path("demo")
     """folder for faces/, zoo/ and report/; an unfinished demo there goes on"""
-    n: int = 1200
-    """how many faces"""
-    steps: int = 50
-    """DDIM steps"""
+    quick: bool = False
+    """a quarter of the faces and of the steps: a first look"""
+    n: Annotated[int | None, OWN_DEFAULT] = None
+    """how many faces (default: 800; --quick: 200)"""
+    steps: Annotated[int | None, OWN_DEFAULT] = None
+    """DDIM steps (default: 50; --quick: 12)"""
     json: Json = False
 
     def run(self) -> dict[str, Any]:
         start = time.monotonic()
         faces, zoo = self.out / "faces", self.out / "zoo"
-        self._say(f"1/3 painting {self.n} faces")
-        Faces(out=faces, n=self.n).run()
+        n = self.n or (200 if self.quick else 800)
+        steps = self.steps or (12 if self.quick else 50)
+        self._say(f"1/3 painting {n} faces")
+        Faces(out=faces, n=n).run()
         self._say(f"2/3 inverting and embedding them ({zoo})")
         Build(
             images=faces / IMAGES,
             attributes=faces / ATTRIBUTES,
             generator=miniature.GENERATORS,
             encoder=miniature.ENCODERS,
-            steps=self.steps,
+            steps=steps,
             controls=True,
             out=zoo,
         ).run()
-        self._say("3/3 probing, sampling, editing")
+        self._say("3/3 probing, mapping, sampling, editing")
         result = Report(
             zoo=zoo,
             out=self.out / "report",

@@ -14,7 +14,7 @@ from PIL import Image
 from ports import stable_diffusion, vae
 from ports.checkpoint import CheckpointError
 from ports.conditioning import Condition
-from une_jax import ddim, images, parallel
+from une_jax import consistency, ddim, images, parallel
 from une_jax.cli.batches import DTYPES, STORED, Output, batch_size_for, batched
 from une_jax.cli.names import Model, resolve
 from une_jax.errors import UneError
@@ -26,6 +26,8 @@ from une_jax.zoo import View
 CONTROL_SEED = 0xF0_4A_4D
 # What consistency models embed, in both directions.
 NO_GUIDANCE = 1.0
+# Steps and noise of a consistency model's own way of sampling.
+FEW_STEPS, FEW_SEED = 4, 0xF3_57_E9
 Cond = jax.Array | Condition
 
 
@@ -54,6 +56,7 @@ class Generator:
     batch_size: int
     _run: Callable[..., Any] = field(repr=False)
     _sample: Callable[..., Any] = field(repr=False)
+    _sample_few: Callable[..., Any] | None = field(repr=False)
     _denoise: Callable[..., Any] = field(repr=False)
     _autoencode: Callable[..., Any] = field(repr=False)
 
@@ -76,6 +79,22 @@ class Generator:
         params = self.params if cond is None else {**self.params, "cond": cond}
         batch = np.asarray(noise, np.float32).transpose(0, 2, 3, 1)
         return batched(self._sample, params, batch, self.mesh, self.batch_size)
+
+    @property
+    def samples_in_few_steps(self) -> bool:
+        """Whether this is a consistency model, with a ``decode_few``."""
+        return self._sample_few is not None
+
+    def decode_few(self, noise: np.ndarray, cond: Cond | None = None) -> np.ndarray:
+        """``decode`` in ``FEW_STEPS`` consistency steps, which draw noise of their own."""
+        if self._sample_few is None:
+            raise UneError(f"{self.name} is no consistency model; use decode")
+        params = self.params if cond is None else {**self.params, "cond": cond}
+        batch = {
+            "x_T": np.asarray(noise, np.float32).transpose(0, 2, 3, 1),
+            "row": np.arange(len(noise), dtype=np.int32),
+        }
+        return batched(self._sample_few, params, batch, self.mesh, self.batch_size)
 
     def denoise(self, noise: np.ndarray) -> np.ndarray:
         """NCHW noise -> NCHW latents x0: ``decode`` without the VAE."""
@@ -130,6 +149,10 @@ def load_generator(
         "schedule": schedule,
     }
 
+    consistent = sd.unet.config.time_cond_proj_dim is not None
+    if consistent:
+        params["few"] = consistency.steps_of(sd.scheduler, steps=FEW_STEPS)
+
     def run(params, batch):
         pixels = images.to_signed(batch["pixels"])
         latents = sd.vae.apply(params["vae"], pixels, method="encode")
@@ -148,9 +171,25 @@ def load_generator(
             sd.unet.apply, params["unet"], x_T, params["schedule"], params["cond"]
         )
 
-    def sample(params, x_T):
-        latents = vae.unscale(sd.vae.config, denoise(params, x_T))
+    def pictures(params, x0):
+        latents = vae.unscale(sd.vae.config, x0)
         return images.from_signed(sd.vae.apply(params["vae"], latents, method="decode"))
+
+    def sample(params, x_T):
+        return pictures(params, denoise(params, x_T))
+
+    def sample_few(params, batch):
+        base = jax.random.key(FEW_SEED)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(base, batch["row"])
+        x0 = consistency.sample(
+            sd.unet.apply,
+            params["unet"],
+            batch["x_T"],
+            params["few"],
+            params["cond"],
+            keys,
+        )
+        return pictures(params, x0)
 
     def autoencode(params, pixels):
         out = sd.vae.apply(params["vae"], images.to_signed(pixels))
@@ -173,6 +212,7 @@ def load_generator(
         batch_size=batch_size_for(batch_size, rows, edge * edge, mesh),
         _run=compiled(run),
         _sample=compiled(sample),
+        _sample_few=compiled(sample_few) if consistent else None,
         _denoise=compiled(denoise),
         _autoencode=compiled(autoencode),
     )

@@ -1,7 +1,7 @@
 """Figures: charts with matplotlib, sheets of images with Pillow."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import matplotlib
 
@@ -15,35 +15,31 @@ from PIL import Image, ImageDraw, ImageFont
 INK, PAPER = (40, 40, 48), (255, 255, 255)
 
 
-def auc_chart(
-    names: tuple[str, ...], auc: Mapping[str, Float[np.ndarray, " a"]]
+def heatmap(
+    values: Float[np.ndarray, "r c"],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    label: str,
+    low: float,
+    high: float,
 ) -> bytes:
-    """Test AUC of every attribute (rows) in every view (dots), as PNG bytes.
+    """Numbers as a coloured grid with the values written in it, as PNG bytes.
 
-    Attributes are sorted by the first view's AUC, unknown ones (NaN) at the bottom.
+    Colours run from ``low`` to ``high``; unknown values (NaN) are left blank.
     """
-    first = next(iter(auc.values()))
-    order = np.argsort(np.nan_to_num(first, nan=-1.0))
-    height = 1.2 + 0.26 * len(names)
-    figure, axes = plt.subplots(figsize=(7.2, height), layout="constrained")
-    axes.axvline(0.5, color="0.6", linewidth=1)
-    markers = "oDsv^Px*"
-    for i, (view, values) in enumerate(auc.items()):
-        known = values[np.isfinite(values)]
-        mean = f" (mean {known.mean():.2f})" if len(known) else ""
-        axes.plot(
-            values[order],
-            np.arange(len(names)),
-            markers[i % len(markers)],
-            color=f"C{i}",
-            label=f"{view}{mean}",
-            alpha=0.85,
-        )
-    axes.set_yticks(np.arange(len(names)), [names[i].replace("_", " ") for i in order])
-    axes.set_xlabel("test AUC")
-    axes.grid(axis="x", alpha=0.25)
-    axes.set_ylim(-0.7, len(names) - 0.3)
-    figure.legend(loc="outside upper center", ncols=2, frameon=False)
+    size = (2.4 + 0.62 * len(columns), 1.5 + 0.25 * len(rows))
+    figure, axes = plt.subplots(figsize=size, layout="constrained")
+    shown = axes.imshow(values, cmap="cividis", vmin=low, vmax=high, aspect="auto")
+    for (i, j), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            dark = (value - low) / (high - low) < 0.6
+            ink = "white" if dark else "black"
+            axes.text(j, i, f"{value:.2f}", color=ink, size=8, ha="center", va="center")
+    axes.set_yticks(np.arange(len(rows)), [name.replace("_", " ") for name in rows])
+    axes.set_xticks(np.arange(len(columns)), columns, rotation=35, ha="right")
+    axes.tick_params(length=0)
+    figure.colorbar(shown, ax=axes, label=label, pad=0.02, aspect=40)
     return _png(figure)
 
 

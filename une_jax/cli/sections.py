@@ -1,0 +1,217 @@
+"""The sections of the report's page, one by one."""
+
+import contextlib
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from une_jax import images, zoo
+from une_jax.cli.edit import walk
+from une_jax.cli.generator import FEW_STEPS, Generator
+from une_jax.errors import UneError
+from une_jax.report import figures, mapping, page, probing
+
+SHOWN, MEASURED = 8, 64
+STRENGTHS = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)
+
+
+class Sections:
+    """``numbers`` collects what they measured, ``figures`` the PNG files by name.
+
+    Images come from every one of ``generators``, edits from the first.
+    """
+
+    def __init__(self, opened: zoo.Zoo, generators: list[Generator]):
+        self.zoo, self.generators = opened, generators
+        self.probed = [probing.probe_view(opened, name) for name in opened.views]
+        self.test = opened.split("test")
+        self.figures: dict[str, bytes] = {}
+        self.numbers: dict[str, Any] = {}
+
+    def _figure(self, name: str, png: bytes, caption: str) -> str:
+        name = re.sub(r"\W+", "_", name)
+        self.figures[name] = png
+        return page.figure(png, caption)
+
+    def _noise(self, view: str, rows: np.ndarray) -> np.ndarray:
+        return np.asarray(self.zoo[view][rows], np.float32)
+
+    def round_trip(self, folder: Path | None) -> page.Section:
+        rows, blocks = self.test[:MEASURED], []
+        pictures = [images.decode(folder / self.zoo.keys[i]) for i in rows] if folder else []  # fmt: skip
+        for g in self.generators:
+            again = g.decode(self._noise(g.name, rows))
+            strips, labels = [again[:SHOWN]], ["from noise"]
+            if pictures:
+                pixels = np.stack([g.prepare(picture) for picture in pictures])
+                coded = g.autoencode(pixels)
+                strips = [pixels[:SHOWN], coded[:SHOWN], again[:SHOWN]]
+                labels = ["image", "through the VAE", "from its noise"]
+                vae = self.numbers[f"{g.name} vae_psnr_db"] = _psnr(pixels, coded)
+                both = self.numbers[f"{g.name} round_trip_psnr_db"] = _psnr(
+                    pixels, again
+                )
+                blocks.append(
+                    page.paragraph(
+                        f"{g.name}: image to noise in {g.views[0].settings['steps']} "
+                        f"DDIM steps and back: PSNR {both:.1f} dB over {len(rows)} "
+                        f"held-out images; the VAE alone reaches {vae:.1f} dB."
+                    )
+                )
+            png = figures.sheet(np.stack(strips), rows=labels)
+            caption = f"Held-out images, and the same decoded from {g.name}'s noise."
+            blocks.append(self._figure(f"round_trip_{g.name}", png, caption))
+        return page.Section("There and back", blocks)
+
+    def samples(self, prompts: tuple[str, ...]) -> page.Section:
+        blocks = [
+            page.paragraph(
+                "Images of fresh Gaussian noise, without guidance; where the latents "
+                "have one shape, the same noise for every generator."
+            )
+        ]
+        listed = "".join(f"; ({i + 1}) {p}" for i, p in enumerate(prompts))
+        for g in self.generators:
+            fresh = np.random.default_rng(0).standard_normal(
+                (SHOWN, *g.views[0].shape), np.float32
+            )
+            conds = [None, *(g.condition(prompt) for prompt in prompts)]
+            numbers = ["", *(f"({i + 1})" for i in range(len(prompts)))]
+            strips = [g.decode(fresh, cond) for cond in conds]
+            labels, note = list(numbers), ""
+            if g.samples_in_few_steps:
+                strips += [g.decode_few(fresh, cond) for cond in conds]
+                few = f"{FEW_STEPS} steps"
+                labels = [*labels, *(f"{few} {number}".strip() for number in numbers)]
+                note = f" Below, in {FEW_STEPS} consistency steps."
+            said = _quoted(g.views[0].settings["prompt"])
+            caption = f"{g.name}: {said}{listed}.{note}"
+            png = figures.sheet(np.stack(strips), rows=labels)
+            blocks.append(self._figure(f"samples_{g.name}", png, caption))
+        return page.Section("Samples", blocks)
+
+    def probes(self, truth: np.ndarray | None) -> page.Section:
+        names = self.zoo.attribute_names
+        rows = probing.table(names, self.probed)
+        main = [p for p in self.probed if p.kind != "control"]
+        controls = [p for p in self.probed if p.kind == "control"]
+        for p in self.probed:
+            self.numbers[f"{p.view} mean_auc"] = rows[-1][f"{p.view} auc"]
+        blocks = [
+            page.paragraph(
+                "One linear probe per attribute and view, fitted on 80 % of the rows "
+                "and tested on the rest. AUC 0.5 is a coin; the base rate is what "
+                "always giving the commoner answer would score in accuracy."
+            )
+        ]
+        values = np.array([[row[f"{p.view} auc"] for p in self.probed] for row in rows])
+        chart = figures.heatmap(
+            values,
+            [str(row["attribute"]) for row in rows],
+            [p.view for p in (*main, *controls)],
+            label="test AUC",
+            low=0.5,
+            high=1.0,
+        )
+        caption = "Test AUC of each attribute's linear probe (rows), by view."
+        blocks.append(self._figure("probes", chart, caption))
+        if controls:
+            blocks.append(
+                page.paragraph(
+                    "Controls: .x0 is the clean latent; .forward is that latent under "
+                    "fresh noise of the same strength. What the inverted noise knows "
+                    "beyond the latter is not a leftover of the image."
+                )
+            )
+        header, keys = ["attribute", "base\nrate"], ["attribute", "base_rate"]
+        for p in main:
+            header += [f"{p.view}\naccuracy", f"{p.view}\nAUC"]
+            keys += [f"{p.view} accuracy", f"{p.view} auc"]
+        cells = [[row[k] for k in keys] for row in rows]
+        if truth is not None:
+            blocks.append(
+                page.paragraph(
+                    "R² is the squared correlation of the probe's score with the "
+                    "attribute's true, continuous score."
+                )
+            )
+            for p in main:
+                r2 = probing.truth_r2(p.scores, truth[self.test])
+                self.numbers[f"{p.view} mean_truth_r2"] = float(r2.mean())
+                header.append(f"{p.view}\nR²")
+                for row, value in zip(cells, [*r2, r2.mean()], strict=True):
+                    row.append(float(value))
+        return page.Section("What is linear in each view", [*blocks, page.table(header, cells)])  # fmt: skip
+
+    def maps(self) -> page.Section:
+        views = [p.view for p in self.probed if p.kind != "control"]
+        found = mapping.table(self.zoo, views)
+        for (i, j), value in np.ndenumerate(found):
+            if i != j:
+                self.numbers[f"{views[i]} -> {views[j]} r2"] = float(value)
+        chart = figures.heatmap(found, views, views, label="test R²", low=0.0, high=1.0)
+        caption = "Test R² of a linear (ridge) map from each view (row) to each other."
+        text = (
+            "If all views are noisy linear looks at one space, each predicts the "
+            f"others. R² is over all of a target's variance; the penalty is chosen on "
+            "held-out training rows."
+        )
+        blocks = [page.paragraph(text), self._figure("maps", chart, caption)]
+        return page.Section("How much of each view the others tell", blocks)
+
+    def edits(self, wanted: tuple[str, ...]) -> page.Section:
+        generator, names = self.generators[0], self.zoo.attribute_names
+        own = next(p for p in self.probed if p.view == generator.name)
+        auc = np.asarray(own.metrics.auc)
+        known = np.isfinite(auc) & np.any(np.asarray(own.probe.weight), axis=1)
+        order = np.argsort(-np.where(known, auc, -1))
+        best = tuple(names[i] for i in order[:4] if known[i])
+        columns = [f"{s:+g} sd" if s else "0" for s in STRENGTHS]
+        noise = self._noise(generator.name, self.test[:3])
+        blocks = [
+            page.paragraph(
+                f"Each row moves one image's {generator.name} noise along the probe's "
+                "direction, in standard deviations of the training rows along it. "
+                "Where others' directions are close to it, the same follows with them "
+                "projected out."
+            )
+        ]
+        for name in wanted or best:
+            keep = _entangled(own, names, name)
+            kept = ", ".join(keep).replace("_", " ")
+            walks = [("plain", "along its own direction", own.direction(names, name))]
+            if keep:
+                what = f"with {kept} projected out"
+                with contextlib.suppress(UneError):  # nothing of it is left beside them
+                    held = own.direction(names, name, keep)
+                    walks.append(("orthogonalised", what, held))
+            directions = np.stack([direction for _, _, (direction, _) in walks])
+            units = np.array([unit for _, _, (_, unit) in walks])
+            grid = walk(generator, noise, directions, units, STRENGTHS)
+            for i, (file, what, _) in enumerate(walks):
+                png = figures.sheet(grid[:, i], columns=columns)
+                caption = f"{name.replace('_', ' ')}: {what}."
+                blocks.append(self._figure(f"edit_{name}_{file}", png, caption))
+        return page.Section("Edits", blocks)
+
+
+def _entangled(
+    own: probing.ViewProbe, names: tuple[str, ...], name: str, count: int = 3
+) -> tuple[str, ...]:
+    """The attributes whose directions are closest to this one's, up to sign."""
+    w = np.asarray(own.probe.weight)
+    w = w / np.maximum(np.linalg.norm(w, axis=1, keepdims=True), 1e-30)
+    near = np.abs(w @ w[names.index(name)])
+    near[names.index(name)] = 0
+    return tuple(names[i] for i in np.argsort(-near)[:count] if near[i] > 0.1)
+
+
+def _psnr(a: np.ndarray, b: np.ndarray) -> float:
+    unit = np.float32(1 / 255)
+    return float(images.psnr(a * unit, b * unit).mean())
+
+
+def _quoted(prompt: str) -> str:
+    return f"prompt “{prompt}”" if prompt else "without a prompt"
