@@ -76,8 +76,8 @@ class Generator:
 
     def decode(self, noise: np.ndarray, cond: Cond | None = None) -> np.ndarray:
         """NCHW noise (b, 4, h, w) -> uint8 images; ``cond`` for one prompt."""
-        params = self.params if cond is None else {**self.params, "cond": cond}
         batch = np.asarray(noise, np.float32).transpose(0, 2, 3, 1)
+        params = self._params(cond)
         return batched(self._sample, params, batch, self.mesh, self.batch_size)
 
     @property
@@ -89,11 +89,11 @@ class Generator:
         """``decode`` in ``FEW_STEPS`` consistency steps, which draw noise of their own."""
         if self._sample_few is None:
             raise UneError(f"{self.name} is no consistency model; use decode")
-        params = self.params if cond is None else {**self.params, "cond": cond}
         batch = {
             "x_T": np.asarray(noise, np.float32).transpose(0, 2, 3, 1),
             "row": np.arange(len(noise), dtype=np.int32),
         }
+        params = self._params(cond)
         return batched(self._sample_few, params, batch, self.mesh, self.batch_size)
 
     def denoise(self, noise: np.ndarray) -> np.ndarray:
@@ -109,6 +109,12 @@ class Generator:
 
     def condition(self, prompt: str) -> Cond:
         return condition(self.sd, prompt, self.size)
+
+    def _params(self, cond: Cond | None) -> dict[str, Any]:
+        if cond is None:
+            return self.params
+        # Placed as the own prompt is, or the program would be compiled anew.
+        return {**self.params, "cond": parallel.replicate(cond, self.mesh)}
 
 
 def condition(sd: stable_diffusion.StableDiffusion, prompt: str, size: int) -> Cond:

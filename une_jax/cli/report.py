@@ -45,7 +45,7 @@ class Report:
         if self.images is not None and not self.images.is_dir():
             raise UneError(f"{self.images} is no folder of images")
         views = generator_views(opened, self.view)
-        sources = self._sources(views)
+        sources = _sources(self.generator, views)
         truth = read_truth(self.truth, opened) if self.truth else None
 
         from une_jax.cli.generator import generator_of_view
@@ -71,22 +71,6 @@ class Report:
         (self.out / "index.html").write_text(html, encoding="utf-8")
         return {"report": str(self.out / "index.html"), **made.numbers}
 
-    def _sources(self, views: list[zoo.View]) -> dict[str, str]:
-        """``--generator VIEW=PATH_OR_ID ...`` -> {view: path or id}."""
-        sources = {}
-        for spec in self.generator:
-            name, equals, source = spec.partition("=")
-            if not equals and len(views) == 1:
-                name, source = views[0].name, spec
-            if name not in [v.name for v in views]:
-                listed = ", ".join(v.name for v in views)
-                raise UneError(
-                    f"--generator {spec}: write VIEW=PATH_OR_ID with one of the zoo's "
-                    f"generator views ({listed})"
-                )
-            sources[name] = source
-        return sources
-
     def text(self, result: dict[str, Any]) -> str:
         return f"report: {result['report']}"
 
@@ -103,6 +87,23 @@ def generator_views(opened: zoo.Zoo, wanted: tuple[str, ...]) -> list[zoo.View]:
                 f"{', '.join(views)}"
             )
     return [views[name] for name in wanted or views]
+
+
+def _sources(specs: tuple[str, ...], views: list[zoo.View]) -> dict[str, str]:
+    """``--generator VIEW=PATH_OR_ID ...`` -> {view: path or id}."""
+    sources = {}
+    for spec in specs:
+        name, equals, source = spec.partition("=")
+        if not equals and len(views) == 1:
+            name, source = views[0].name, spec
+        if name not in [v.name for v in views]:
+            listed = ", ".join(v.name for v in views)
+            raise UneError(
+                f"--generator {spec}: write VIEW=PATH_OR_ID with one of the zoo's "
+                f"generator views ({listed})"
+            )
+        sources[name] = source
+    return sources
 
 
 def _listed(opened: zoo.Zoo) -> str:

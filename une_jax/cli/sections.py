@@ -155,8 +155,8 @@ class Sections:
         caption = "Test R² of a linear (ridge) map from each view (row) to each other."
         text = (
             "If all views are noisy linear looks at one space, each predicts the "
-            f"others. R² is over all of a target's variance; the penalty is chosen on "
-            "held-out training rows."
+            "others. R² is the mean over a target's dimensions, on the test rows; the "
+            "penalty is chosen by leave-one-out on the training rows."
         )
         blocks = [page.paragraph(text), self._figure("maps", chart, caption)]
         return page.Section("How much of each view the others tell", blocks)
