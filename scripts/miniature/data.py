@@ -15,10 +15,13 @@ def truth(rows: range) -> factors.Truth:
 
 
 def images(rows: range) -> np.ndarray:
+    return painted(truth(rows))
+
+
+def painted(t: factors.Truth) -> np.ndarray:
     """(n, 64, 64, 3) uint8, the bytes that an image file would hold."""
-    t = truth(rows)
-    out = np.empty((len(rows), render.SIZE, render.SIZE, 3), np.uint8)
-    for i in range(0, len(rows), 2048):
+    out = np.empty((len(t.scores), render.SIZE, render.SIZE, 3), np.uint8)
+    for i in range(0, len(out), 2048):
         part = render.faces(t.scores[i : i + 2048], t.nuisance[i : i + 2048])
         out[i : i + 2048] = np.asarray(part * 255 + 0.5)
     return out
