@@ -36,7 +36,7 @@ class Args:
 def main(args: Args) -> None:
     from une_jax import images, miniature, zoo
     from une_jax.cli.build import Build
-    from une_jax.cli.faces import ATTRIBUTES, IMAGES, TRUTH, Faces
+    from une_jax.cli.faces import ATTRIBUTES, IMAGES, Faces
     from une_jax.cli.generator import generator_of_view
     from une_jax.cli.main import start_jax
     from une_jax.cli.report import read_truth

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from une_jax import miniature
 from une_jax.cli.build import Build
-from une_jax.cli.faces import ATTRIBUTES, IMAGES, TRUTH, Faces
+from une_jax.cli.faces import ATTRIBUTES, IMAGES, Faces
 from une_jax.cli.options import OWN_DEFAULT, Json
 from une_jax.cli.report import Report
 
@@ -27,7 +27,7 @@ class Demo:
     out: Path = Path("demo")
     """folder for faces/, zoo/ and report/; an unfinished demo there goes on"""
     quick: bool = False
-    """a quarter of the faces and of the steps: a first look"""
+    """a quarter of the faces, a quarter of the steps: a first look"""
     n: Annotated[int | None, OWN_DEFAULT] = None
     """how many faces (default: 800; --quick: 200)"""
     steps: Annotated[int | None, OWN_DEFAULT] = None
@@ -35,6 +35,8 @@ class Demo:
     json: Json = False
 
     def run(self) -> dict[str, Any]:
+        from une_jax.miniature import truth
+
         start = time.monotonic()
         faces, zoo = self.out / "faces", self.out / "zoo"
         n = self.n or (200 if self.quick else 800)
@@ -56,7 +58,7 @@ class Demo:
             zoo=zoo,
             out=self.out / "report",
             images=faces / IMAGES,
-            truth=faces / TRUTH,
+            truth=faces / truth.FILE,
             attribute=ATTRIBUTES_SHOWN,
             prompt=PROMPTS,
         ).run()

@@ -12,7 +12,7 @@ from une_jax.cli.progress import Progress
 from une_jax.errors import UneError
 from une_jax.zoo.atomic import make_folder, write_bytes_atomically
 
-MARK, TRUTH = "faces.json", "truth.safetensors"
+MARK = "faces.json"
 IMAGES, ATTRIBUTES = "img_align_celeba", "list_attr_celeba.txt"
 PARTITION = "list_eval_partition.txt"
 PART = 256  # faces painted at once
@@ -36,10 +36,9 @@ class Faces:
     def run(self) -> dict[str, Any]:
         import jax
         from PIL import Image
-        from safetensors.numpy import save
 
         from une_jax import attributes
-        from une_jax.miniature import factors, render
+        from une_jax.miniature import factors, render, truth
 
         if self.n < 1:
             raise UneError(f"--n {self.n}: use 1 or more")
@@ -59,7 +58,7 @@ class Faces:
         write_bytes_atomically(self.out / MARK, mark)  # first: what is to be there
         folder = self.out / IMAGES
         folder.mkdir(exist_ok=True)
-        keys = [f"{i + 1:06d}.jpg" for i in range(self.n)]
+        keys = [truth.key(i) for i in range(self.n)]
         parts = []
         with Progress(self.n, "painting") as progress:
             for start in range(0, self.n, PART):
@@ -72,25 +71,28 @@ class Faces:
                     image.save(folder / key, quality=95, subsampling=0)
                 parts.append(part)
                 progress.add(min(PART, self.n - start))
-        truth = jax.tree.map(lambda *x: np.concatenate(x)[: self.n], *parts)
+        whole = jax.tree.map(lambda *x: np.concatenate(x)[: self.n], *parts)
         table = attributes.Attributes(
-            keys=tuple(keys), names=factors.NAMES, values=truth.attributes
+            keys=tuple(keys), names=factors.NAMES, values=whole.attributes
         )
         attributes.write_celeba(self.out / ATTRIBUTES, table)
         # CelebA's proportions: about 80 % train (0), 10 % validation (1), 10 % test (2).
         splits = {k: (10 * i // self.n >= 8) + (10 * i // self.n >= 9) for i, k in enumerate(keys)}  # fmt: skip
         attributes.write_partition(self.out / PARTITION, splits)
-        arrays = {k: getattr(truth, k) for k in ("z", "scores", "nuisance")}
-        write_bytes_atomically(self.out / TRUTH, save(arrays))  # last: all is there
+        truth.write(self.out / truth.FILE, whole)  # last: all is there
         return result
 
     def _there(self, asked: dict[str, int]) -> bool:
         """Whether these very faces are in place; refuses a folder of anything else."""
+        from une_jax.miniature import truth
+
         mark = self.out / MARK
         if mark.is_file():
             found = mark.read_text().strip()
             if found == json_.dumps(asked):
-                return (self.out / TRUTH).is_file()  # else: interrupted, paint again
+                return (
+                    self.out / truth.FILE
+                ).is_file()  # else: interrupted, paint again
             raise UneError(
                 f"{self.out} holds other faces ({found}); choose another --out"
             )

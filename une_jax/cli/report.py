@@ -115,22 +115,16 @@ def _listed(opened: zoo.Zoo) -> str:
 
 
 def read_truth(path: Path, opened: zoo.Zoo) -> np.ndarray:
-    """The true scores of the zoo's ok rows, in its order."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    """The true scores of the zoo's ok rows and attributes, in its order."""
+    from une_jax.miniature import factors, truth
 
-    from une_jax.miniature import factors
-
-    try:
-        scores = load_file(path)["scores"]
-        rows = [int(Path(key).stem) - 1 for key in opened.keys]
-        columns = [factors.NAMES.index(name) for name in opened.attribute_names]
-        scores = scores[np.ix_(rows, columns)]
-        if np.array_equal(scores > factors.THRESHOLDS[columns], opened.attributes):
-            return scores
-    except (OSError, SafetensorError, KeyError, ValueError, IndexError):
-        pass
+    found = truth.read(path, opened.keys)
+    names = opened.attribute_names
+    if set(names) <= set(factors.NAMES):
+        columns = [factors.NAMES.index(name) for name in names]
+        if np.array_equal(np.asarray(found.attributes)[:, columns], opened.attributes):
+            return np.asarray(found.scores)[:, columns]
     raise UneError(
         f"{path} is not the truth of {opened.path}'s images; give the "
-        "truth.safetensors that une-jax faces wrote beside them"
+        f"{truth.FILE} that une-jax faces wrote beside them"
     )

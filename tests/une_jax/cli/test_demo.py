@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from une_jax import zoo
+from une_jax import miniature, zoo
 from une_jax.cli.demo import ATTRIBUTES_SHOWN
 
 
@@ -27,10 +27,10 @@ def test_it_leaves_a_sound_zoo_of_every_view(demo):
     out, _ = demo
     assert zoo.verify(out / "zoo") == []
     opened = zoo.open(out / "zoo")
-    assert opened.views == (
-        *("mini-sd15", "mini-sd15.x0", "mini-sd15.forward"),
-        "mini-clip-p8",
-    )
+    noise = [
+        f"{g}{end}" for g in miniature.GENERATORS for end in ("", ".x0", ".forward")
+    ]
+    assert opened.views == (*noise, *miniature.ENCODERS)
     assert opened.rows.num_rows == 40
 
 
@@ -45,6 +45,7 @@ def test_it_says_where_the_report_is_and_the_edits_are_in_it(demo):
 
 def test_it_measures_what_a_trained_model_can_do(demo):
     _, result = demo
-    assert result["vae_psnr_db"] > 29
-    # Four steps are few, but an untrained model would not come near.
-    assert result["round_trip_psnr_db"] > 18
+    for name in miniature.GENERATORS:
+        assert result[f"{name} vae_psnr_db"] > 29
+        # Four steps are few, but an untrained model would not come near.
+        assert result[f"{name} round_trip_psnr_db"] > 15

@@ -15,7 +15,7 @@ from une_jax.cli.main import COMMANDS, to_json
 from une_jax.cli.options import join_repeated
 
 OPTIONS = {
-    "demo": "--out --n --steps --json",
+    "demo": "--out --quick --n --steps --json",
     "faces": "--out --n --seed --json",
     "build": (
         "--images --attributes --generator --encoder --steps --out --size --eval-at "
