@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # scripts/ is no installed p
 
 from ports import clip, unet, vae  # noqa: E402
 from ports.port import Params, define  # noqa: E402
-from scripts.miniature import export, sd15  # noqa: E402
+from scripts.miniature import diffusion, export  # noqa: E402
 
 EDGE, WIDTH, TOKENS = 16, 16, 12
 
@@ -67,8 +67,8 @@ def write_pipeline(folder: Path, *, seed: int = 0) -> Path:
     text = random_params(clip.Clip, clip.Config(text=TEXT), seed)
     export.transformers_model(folder / "text_encoder", raw, text)
     write_tokenizer(folder / "tokenizer")
-    export.write_json(folder / "scheduler/scheduler_config.json", sd15.SCHEDULER)
-    export.write_json(folder / "model_index.json", sd15.PIPELINE)
+    export.write_json(folder / "scheduler/scheduler_config.json", diffusion.SCHEDULER)
+    export.write_json(folder / "model_index.json", diffusion.PIPELINE)
     return folder
 
 
