@@ -4,6 +4,7 @@ A Stable Diffusion pipeline of 16-pixel images (8x8 latents) and a CLIP of 16-pi
 images. They know nothing, but load, invert, embed, sample and edit like the big ones.
 """
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -63,7 +64,7 @@ def write_pipeline(folder: Path, *, seed: int = 0) -> Path:
     ):
         params = random_params(network, config, seed)
         export.diffusers_model(folder / part, name, config, params)
-    raw = {"architectures": ["CLIPTextModel"], **export.as_json(TEXT)}
+    raw = {"architectures": ["CLIPTextModel"], **dataclasses.asdict(TEXT)}
     text = random_params(clip.Clip, clip.Config(text=TEXT), seed)
     export.transformers_model(folder / "text_encoder", raw, text)
     write_tokenizer(folder / "tokenizer")
@@ -108,8 +109,8 @@ def write_clip(folder: Path, *, seed: int = 1) -> Path:
     raw = {
         "architectures": ["CLIPModel"],
         "projection_dim": VISION.projection_dim,
-        "text_config": export.as_json(TEXT),
-        "vision_config": export.as_json(VISION),
+        "text_config": dataclasses.asdict(TEXT),
+        "vision_config": dataclasses.asdict(VISION),
     }
     export.transformers_model(folder, raw, params)
     export.write_json(

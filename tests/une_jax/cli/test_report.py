@@ -178,7 +178,7 @@ def test_a_heatmap_takes_cells_that_are_not_defined():
         ["noise", "clip"],
         label="AUC",
         low=0.5,
-        high=1,
+        high=1.0,
     )
     with Image.open(io.BytesIO(png)) as image:
         assert image.format == "PNG" and image.width > 200
