@@ -1,7 +1,9 @@
 """The embedded default: cartoon faces with a known latent, and small trained models.
 
 ``factors`` draws the true latent of a face, ``render`` paints it, ``captions`` puts it
-into words; ``models/`` holds the trained members in the published on-disk layouts.
+into words, ``truth`` keeps it beside image files. ``regressor`` reads it off pixels, so
+that ``effect`` can measure an edit. ``models/`` holds the trained members in the
+published on-disk layouts.
 """
 
 from pathlib import Path

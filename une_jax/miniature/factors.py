@@ -2,8 +2,25 @@
 
 ``z`` is the true universal embedding. Its first ``len(NAMES)`` coordinates are mixed
 by ``MIXING`` into correlated unit-variance scores; an attribute is present where its
-score exceeds its threshold. The other coordinates are nuisance (pose, light, colours)
-that no attribute depends on.
+score exceeds its threshold. The other coordinates are nuisance that no attribute
+depends on:
+
+===========================================  ==========================================
+``NAMES``, ``BASE_RATES``                    the attributes, and how often each is there
+``CORRELATIONS``                             what was planted between their scores
+``MIXING``                                   scores = MIXING @ z[:attributes]; the scores'
+                                             true correlations are MIXING @ MIXING.T
+``THRESHOLDS``                               above it, the attribute is there
+yaw, pitch, roll, scale                      where the face looks, how it is tilted, its size
+light                                        which side is lit
+background_hue, background_light             the wall
+clothes_hue, hat_hue, skin_hue, iris_hue     colours
+hair_length                                  how far the hair falls
+===========================================  ==========================================
+
+>>> score = from_z(jnp.zeros((1, DIM))).scores  # the average face
+>>> float(jnp.abs(score).max())
+0.0
 """
 
 from typing import NamedTuple
