@@ -13,6 +13,9 @@ class Plan(NamedTuple):
     steps: int
     faces: range  # of the training stream
     settings: dict[str, Any]  # batch, rate, seeds, ... in the order to be shown
+    layout: str = (
+        "in the published on-disk layout; `ports` loads it as it loads the big ones"
+    )
     history: str = ""  # where the shipped weights' training differed
 
 
@@ -26,8 +29,8 @@ tags: [miniature, synthetic]
 
 {what}
 
-A member of une-jax's miniature zoo, for 64x64 faces painted by `une_jax.miniature.render`. Float16 safetensors in the
-published on-disk layout; `ports` loads it as it loads the big ones.
+A member of une-jax's miniature zoo, for 64x64 faces painted by `une_jax.miniature.render`. Float16 safetensors
+{layout}.
 
 | training | |
 |---|---|
@@ -47,6 +50,7 @@ def write(folder: Path, name: str, plan: Plan) -> None:
     text = CARD.format(
         name=name,
         what=plan.what,
+        layout=plan.layout,
         first=plan.faces.start,
         last=plan.faces[-1],
         seed=factors.TRAINING_SEED,

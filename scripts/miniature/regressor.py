@@ -52,6 +52,7 @@ def plan(name: str) -> card.Plan:
         ),
         steps=STEPS,
         faces=FACES,
+        layout="that `une_jax.miniature.regressor.load` reads",
         settings={
             "batch": BATCH,
             "peak learning rate": RATE,
