@@ -67,9 +67,9 @@ def test_attributes_that_do_not_fit_the_images(refuse_build, faces, tmp_path):
 
 
 def test_models_that_are_not_there(refuse_build, tmp_path):
-    error = refuse_build("--generator", "x=mini-sd1")
+    error = refuse_build("--generator", "x=mini-sd155")
     assert error == (
-        "'mini-sd1' is neither a folder nor a built-in name; did you mean mini-sd15?"
+        "'mini-sd155' is neither a folder nor a built-in name; did you mean mini-sd15?"
     )
     assert "known: mini-sd15, mini-clip-p8" in refuse_build("--encoder", "resnet")
     path = tmp_path / "a" / "b"
