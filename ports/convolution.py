@@ -22,7 +22,7 @@ SAME = ((1, 1), (1, 1))
 _GATHER_PIXELS, _GATHER_CHANNELS = 256, 256
 # Winograd needs enough tiles to pay for transforming the kernel, enough channels for
 # its 16 products, and transformed images that stay near the cache.
-_MIN_PIXELS, _MIN_CHANNELS, _MAX_SIZE = 1024, 32, 2**24
+_MIN_PIXELS, _MIN_CHANNELS, _MAX_SIZE = 1024, 64, 2**24
 
 
 def conv2d(

@@ -41,7 +41,15 @@ def define(
     guidance, image sizes) keep their digits until the network has embedded them.
     float32 means float32: TF32 and bfloat16 passes are off on every platform.
     """
-    graphdef, shapes = _split(network, config)
+    _, shapes = _split(network, config)
+    return jax.tree.map(lambda leaf: leaf, shapes), _apply(network, config, dtype)
+
+
+@ft.lru_cache(maxsize=32)  # so that models of one configuration share what jit compiled
+def _apply(
+    network: Callable[..., nnx.Module], config: Any, dtype: Any
+) -> Callable[..., Any]:
+    graphdef, _ = _split(network, config)
     precision = "float32" if dtype == jnp.float32 else None
 
     def apply(
@@ -60,7 +68,7 @@ def define(
         sites.check()
         return out if taps is None else (out, sites.found)
 
-    return jax.tree.map(lambda leaf: leaf, shapes), apply
+    return apply
 
 
 @ft.lru_cache(maxsize=32)  # tracing a network of SD's size takes seconds

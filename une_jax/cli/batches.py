@@ -28,8 +28,9 @@ def batch_size_for(asked: int | None, rows: int | None, pixels: int, mesh: Mesh)
     """Rows a call, over all devices: asked for, or what keeps a device busy."""
     devices = mesh.size
     if asked is None:
-        budget = 4096 if mesh.devices.flat[0].platform == "cpu" else 65536
-        asked = max(1, min(64, budget // max(1, pixels))) * devices
+        cpu = mesh.devices.flat[0].platform == "cpu"
+        budget, most = (4096, 32) if cpu else (65536, 64)
+        asked = max(1, min(most, budget // max(1, pixels))) * devices
     asked = min(asked, rows or asked)  # no larger than what there is to fill it
     return -(-asked // devices) * devices
 

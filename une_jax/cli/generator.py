@@ -1,7 +1,5 @@
 """A diffusion pipeline as the commands use it: images to noise, and back."""
 
-import functools as ft
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,10 +9,11 @@ import numpy as np
 from jax.sharding import Mesh
 from PIL import Image
 
-from ports import stable_diffusion, vae
+from ports import stable_diffusion
 from ports.checkpoint import CheckpointError
 from ports.conditioning import Condition
-from une_jax import consistency, ddim, images, parallel
+from une_jax import consistency, images, parallel
+from une_jax.cli import programs
 from une_jax.cli.batches import DTYPES, STORED, Output, batch_size_for, batched
 from une_jax.cli.names import Model, resolve
 from une_jax.errors import UneError
@@ -26,8 +25,8 @@ from une_jax.zoo import View
 CONTROL_SEED = 0xF0_4A_4D
 # What consistency models embed, in both directions.
 NO_GUIDANCE = 1.0
-# Steps and noise of a consistency model's own way of sampling.
-FEW_STEPS, FEW_SEED = 4, 0xF3_57_E9
+# Of a consistency model's own way of sampling.
+FEW_STEPS = 4
 Cond = jax.Array | Condition
 
 
@@ -51,70 +50,79 @@ class Generator:
     views: tuple[View, ...]
     size: int
     sd: stable_diffusion.StableDiffusion = field(repr=False)
-    params: dict[str, Any] = field(repr=False)
+    vae_params: Any = field(repr=False)
+    walk_params: dict[str, Any] = field(repr=False)
+    few_steps: consistency.Steps | None = field(repr=False)
     mesh: Mesh
     batch_size: int
-    _run: Callable[..., Any] = field(repr=False)
-    _sample: Callable[..., Any] = field(repr=False)
-    _sample_few: Callable[..., Any] | None = field(repr=False)
-    _denoise: Callable[..., Any] = field(repr=False)
-    _autoencode: Callable[..., Any] = field(repr=False)
+
+    @property
+    def _vae(self) -> programs.Pictures:
+        return programs.pictures(self.sd.vae.apply, self.sd.vae.config, self.mesh)
+
+    @property
+    def _unet(self) -> programs.Walks:
+        return programs.walks(self.sd.unet.apply, self.mesh)
 
     def prepare(self, image: Image.Image) -> np.ndarray:
         return images.centre_crop(image, self.size)
 
     def compute(self, pixels: np.ndarray, rows: np.ndarray) -> Output:
         """(b, size, size, 3) uint8 and the rows' numbers -> NCHW noise and controls."""
-        batch = {"pixels": pixels, "row": np.asarray(rows, np.int32)}
-        out = batched(self._run, self.params, batch, self.mesh, self.batch_size)
+        x0 = self._run(self._vae.encode, self.vae_params, pixels)
+        out = self._run(self._unet.invert, self.walk_params, x0)
         stored = self.views[0].dtype
         arrays = {self.name: _nchw(out["x_T"], stored)}
         if len(self.views) > 1:
-            arrays[f"{self.name}.x0"] = _nchw(out["x0"], stored)
-            arrays[f"{self.name}.forward"] = _nchw(out["forward"], stored)
+            alpha = self.walk_params["steps"].inversion.alpha_to[-1]
+            keys = programs.row_keys(CONTROL_SEED, jnp.asarray(rows, jnp.int32))
+            forward = np.asarray(programs.forward_noised(x0, alpha, keys))
+            arrays[f"{self.name}.x0"] = _nchw(x0, stored)
+            arrays[f"{self.name}.forward"] = _nchw(forward, stored)
         return Output(arrays=arrays, residual=out["residual"])
 
     def decode(self, noise: np.ndarray, cond: Cond | None = None) -> np.ndarray:
         """NCHW noise (b, 4, h, w) -> uint8 images; ``cond`` for one prompt."""
-        batch = np.asarray(noise, np.float32).transpose(0, 2, 3, 1)
-        params = self._params(cond)
-        return batched(self._sample, params, batch, self.mesh, self.batch_size)
+        return self._pictures(self._denoise(noise, cond))
 
     @property
     def samples_in_few_steps(self) -> bool:
         """Whether this is a consistency model, with a ``decode_few``."""
-        return self._sample_few is not None
+        return self.few_steps is not None
 
     def decode_few(self, noise: np.ndarray, cond: Cond | None = None) -> np.ndarray:
         """``decode`` in ``FEW_STEPS`` consistency steps, which draw noise of their own."""
-        if self._sample_few is None:
+        if self.few_steps is None:
             raise UneError(f"{self.name} is no consistency model; use decode")
-        batch = {
-            "x_T": np.asarray(noise, np.float32).transpose(0, 2, 3, 1),
-            "row": np.arange(len(noise), dtype=np.int32),
-        }
-        params = self._params(cond)
-        return batched(self._sample_few, params, batch, self.mesh, self.batch_size)
+        batch = {"x_T": _nhwc(noise), "row": np.arange(len(noise), dtype=np.int32)}
+        params = {**self._given(cond), "steps": self.few_steps}
+        return self._pictures(self._run(self._unet.sample_few, params, batch))
 
     def denoise(self, noise: np.ndarray) -> np.ndarray:
         """NCHW noise -> NCHW latents x0: ``decode`` without the VAE."""
-        batch = np.asarray(noise, np.float32).transpose(0, 2, 3, 1)
-        out = batched(self._denoise, self.params, batch, self.mesh, self.batch_size)
-        return _nchw(out, "float32")
+        return _nchw(self._denoise(noise, None), "float32")
 
     def autoencode(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 images through the VAE and back: what no inversion can improve on."""
-        run = self._autoencode
-        return batched(run, self.params, pixels, self.mesh, self.batch_size)
+        return self._pictures(self._run(self._vae.encode, self.vae_params, pixels))
 
     def condition(self, prompt: str) -> Cond:
         return condition(self.sd, prompt, self.size)
 
-    def _params(self, cond: Cond | None) -> dict[str, Any]:
+    def _denoise(self, noise: np.ndarray, cond: Cond | None) -> np.ndarray:
+        return self._run(self._unet.sample, self._given(cond), _nhwc(noise))
+
+    def _pictures(self, x0: np.ndarray) -> np.ndarray:
+        return self._run(self._vae.decode, self.vae_params, x0)
+
+    def _run(self, program: programs.Program, params: Any, batch: Any) -> Any:
+        return batched(program, params, batch, self.mesh, self.batch_size)
+
+    def _given(self, cond: Cond | None) -> dict[str, Any]:
         if cond is None:
-            return self.params
+            return self.walk_params
         # Placed as the own prompt is, or the program would be compiled anew.
-        return {**self.params, "cond": parallel.replicate(cond, self.mesh)}
+        return {**self.walk_params, "cond": parallel.replicate(cond, self.mesh)}
 
 
 def condition(sd: stable_diffusion.StableDiffusion, prompt: str, size: int) -> Cond:
@@ -133,7 +141,7 @@ def load_generator(
     batch_size: int | None = None,
     rows: int | None = None,
 ) -> Generator:
-    """Weights onto the devices, and the two compiled loops (inversion, sampling).
+    """A pipeline with its weights and its schedule on the devices.
 
     ``rows`` is the most that a call will have, where the batch need not be larger.
     """
@@ -147,90 +155,27 @@ def load_generator(
     schedule = Schedule.from_config(
         sd.scheduler, steps=settings.steps, eval_at=settings.eval_at
     )
+    few = None
+    if sd.unet.config.time_cond_proj_dim is not None:
+        few = consistency.steps_of(sd.scheduler, steps=FEW_STEPS)
     mesh = parallel.data_mesh()
-    params = {
-        "vae": sd.vae.params,
+    walk = {
         "unet": sd.unet.params,
         "cond": condition(sd, settings.prompt, size),
-        "schedule": schedule,
+        "steps": schedule,
     }
-
-    consistent = sd.unet.config.time_cond_proj_dim is not None
-    if consistent:
-        params["few"] = consistency.steps_of(sd.scheduler, steps=FEW_STEPS)
-
-    def run(params, batch):
-        pixels = images.to_signed(batch["pixels"])
-        latents = sd.vae.apply(params["vae"], pixels, method="encode")
-        x0 = vae.scale(sd.vae.config, latents)
-        x_T, residual = ddim.invert_with_residual(
-            sd.unet.apply, params["unet"], x0, params["schedule"], params["cond"]
-        )
-        out = {"x_T": x_T, "residual": residual}
-        if settings.controls:
-            alpha = params["schedule"].inversion.alpha_to[-1]
-            out |= {"x0": x0, "forward": _forward_noised(x0, alpha, batch["row"])}
-        return out
-
-    def denoise(params, x_T):
-        return ddim.sample(
-            sd.unet.apply, params["unet"], x_T, params["schedule"], params["cond"]
-        )
-
-    def pictures(params, x0):
-        latents = vae.unscale(sd.vae.config, x0)
-        return images.from_signed(sd.vae.apply(params["vae"], latents, method="decode"))
-
-    def sample(params, x_T):
-        return pictures(params, denoise(params, x_T))
-
-    def sample_few(params, batch):
-        base = jax.random.key(FEW_SEED)
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(base, batch["row"])
-        x0 = consistency.sample(
-            sd.unet.apply,
-            params["unet"],
-            batch["x_T"],
-            params["few"],
-            params["cond"],
-            keys,
-        )
-        return pictures(params, x0)
-
-    def autoencode(params, pixels):
-        out = sd.vae.apply(params["vae"], images.to_signed(pixels))
-        return images.from_signed(out)
-
     edge = size // factor
-    platform = mesh.devices.flat[0].platform
-    compiled = ft.partial(
-        parallel.data_parallel,
-        mesh=mesh,
-        compiler_options=parallel.memory_schedule(platform),
-    )
     return Generator(
         name=model.name,
         views=_generator_views(model, sd, settings, schedule, size, edge),
         size=size,
         sd=sd,
-        params=parallel.replicate(params, mesh),
+        vae_params=parallel.replicate(sd.vae.params, mesh),
+        walk_params=parallel.replicate(walk, mesh),
+        few_steps=parallel.replicate(few, mesh),
         mesh=mesh,
         batch_size=batch_size_for(batch_size, rows, edge * edge, mesh),
-        _run=compiled(run),
-        _sample=compiled(sample),
-        _sample_few=compiled(sample_few) if consistent else None,
-        _denoise=compiled(denoise),
-        _autoencode=compiled(autoencode),
     )
-
-
-def _forward_noised(x0: jax.Array, alpha: jax.Array, rows: jax.Array) -> jax.Array:
-    """x0 with fresh noise at the inversion's last level, the same for a row always."""
-    base = jax.random.key(CONTROL_SEED)
-    noise = jax.vmap(
-        lambda row: jax.random.normal(jax.random.fold_in(base, row), x0.shape[1:])
-    )(rows)
-    return jnp.sqrt(alpha) * x0 + jnp.sqrt(1 - alpha) * noise
 
 
 def _generator_views(model, sd, settings, schedule, size, edge) -> tuple[View, ...]:
@@ -284,6 +229,10 @@ def _generator_views(model, sd, settings, schedule, size, edge) -> tuple[View, .
 
 def _nchw(x: np.ndarray, dtype: str) -> np.ndarray:
     return np.ascontiguousarray(x.transpose(0, 3, 1, 2)).astype(dtype)
+
+
+def _nhwc(x: np.ndarray) -> np.ndarray:
+    return np.asarray(x, np.float32).transpose(0, 2, 3, 1)
 
 
 def generator_of_view(

@@ -1,5 +1,6 @@
 """``une-jax report``: what a NoiseZoo says, on one page."""
 
+import collections
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -107,11 +108,12 @@ def _sources(specs: tuple[str, ...], views: list[zoo.View]) -> dict[str, str]:
 
 
 def _listed(opened: zoo.Zoo) -> str:
-    kinds = [v.kind for v in opened.manifest.views]
-    counts = [
-        f"{kinds.count(k)} {k} views" for k in ("generator", "encoder", "control")
-    ]
-    return ", ".join(c.removesuffix("s") if c[0] == "1" else c for c in counts if c[0] != "0")  # fmt: skip
+    kinds = collections.Counter(v.kind for v in opened.manifest.views)
+    return ", ".join(
+        f"{kinds[kind]} {kind} view{'s' if kinds[kind] > 1 else ''}"
+        for kind in ("generator", "encoder", "control")
+        if kinds[kind]
+    )
 
 
 def read_truth(path: Path, opened: zoo.Zoo) -> np.ndarray:
