@@ -170,3 +170,22 @@ def test_captions_tell_a_part_of_what_they_could(crowd):
     assert 0.45 < np.mean(["a hat" in caption for caption in told]) < 0.55
     for caption in told:
         assert re.match(r"a photo of (an old|a (?!old))", caption), caption
+
+
+def test_tags_are_a_sentences_phrases_in_any_order(crowd):
+    rows = np.asarray(crowd.attributes[:50])
+
+    def write(style, seed=0):
+        return captions.write(rows, np.random.default_rng(seed), style=style)
+
+    tags, orders = write("tags"), set()
+    for tag, sentence in zip(tags, write("sentence"), strict=True):
+        words = sentence.replace("wearing ", "").replace(" with ", ", ")
+        words = words.replace(" and ", ", ").split(", ")
+        bare = [w.removeprefix("a photo of ") for w in words]
+        bare = [w.removeprefix("an ").removeprefix("a ") for w in bare]
+        assert sorted(tag.split(", ")) == sorted(bare)
+        orders.add(tag.split(", ").index(bare[0]))
+    assert len(orders) > 2  # the person is not always first
+    assert write("tags", seed=1) != tags
+    assert write("tags") == tags

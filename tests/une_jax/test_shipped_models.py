@@ -8,6 +8,7 @@ import pytest
 from ports import clip, preprocess, stable_diffusion
 from une_jax import images, miniature, probes
 from une_jax.cli import generator, names
+from une_jax.errors import UneError
 from une_jax.miniature import captions, factors, render
 
 N = 320
@@ -74,6 +75,28 @@ def test_a_prompt_changes_what_the_same_noise_becomes(model):
     fair = model.decode(noise, model.condition("a photo of a woman with blond hair"))
     top = (slice(None), slice(10, 20), slice(20, 44))  # the hair
     assert fair[top].mean() > dark[top].mean() + 30
+
+
+def test_a_consistency_model_samples_in_few_steps(model):
+    lcm = generator.load_generator(
+        names.resolve("mini-lcm"), generator.Settings(steps=4), rows=8
+    )
+    assert lcm.samples_in_few_steps and not model.samples_in_few_steps
+    noise = np.random.default_rng(0).standard_normal((8, 4, 8, 8), np.float32)
+    dark, fair = (
+        lcm.decode_few(noise, lcm.condition(f"a photo of a woman with {colour} hair"))
+        for colour in ("black", "blond")
+    )
+    top = (slice(None), slice(10, 20), slice(20, 44))
+    assert fair[top].mean() > dark[top].mean() + 30
+    assert np.abs(fair[0].astype(int) - fair[1]).mean() > 5  # one face each
+    # A row is the same whatever stands beside it, up to a convolution's rounding.
+    again = lcm.decode_few(
+        noise[:3], lcm.condition("a photo of a woman with blond hair")
+    )
+    assert np.abs(again.astype(int) - fair[:3]).max() <= 1
+    with pytest.raises(UneError, match="mini-sd15 is no consistency model"):
+        model.decode_few(noise)
 
 
 def test_clip_matches_faces_with_their_captions(truth, pixels):

@@ -106,11 +106,11 @@ class Sections:
                 "always giving the commoner answer would score in accuracy."
             )
         ]
-        values = np.array([[row[f"{p.view} auc"] for p in self.probed] for row in rows])
+        columns = [p.view for p in (*main, *controls)]
         chart = figures.heatmap(
-            values,
+            np.array([[row[f"{view} auc"] for view in columns] for row in rows]),
             [str(row["attribute"]) for row in rows],
-            [p.view for p in (*main, *controls)],
+            columns,
             label="test AUC",
             low=0.5,
             high=1.0,

@@ -8,6 +8,7 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from une_jax import images, zoo
+from une_jax.cli import sections
 from une_jax.report import figures, page, probing
 
 SECTIONS = [
@@ -102,6 +103,24 @@ def test_the_numbers_are_measured(full, built, faces):
         r2 = [np.corrcoef(scores[:, a], truth[:, a])[0, 1] ** 2 for a in range(20)]
     r2 = np.nan_to_num(r2)  # a probe that always says the same explains nothing
     assert result["tiny mean_truth_r2"] == pytest.approx(r2.mean(), abs=1e-4)
+
+
+def test_each_number_of_the_chart_stands_under_its_own_view(built, monkeypatch):
+    drawn = {}
+
+    def heatmap(values, rows, columns, **_):
+        drawn.update(zip(columns, values.T, strict=True))
+        return b""
+
+    monkeypatch.setattr(sections.figures, "heatmap", heatmap)
+    opened = zoo.open(built)
+    made = sections.Sections(opened, [])
+    made.probes(None)
+    assert set(drawn) == set(opened.views)
+    kinds = [opened[view].view.kind for view in drawn]
+    assert kinds == sorted(kinds, key="control".__eq__)  # controls come last
+    for view, column in drawn.items():
+        assert column[-1] == pytest.approx(made.numbers[f"{view} mean_auc"])
 
 
 def test_a_report_needs_neither_images_nor_truth(run, built, tiny, tmp_path):
