@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny_models
 
-from ports import clip, dinov3, encoder, open_clip, unet
+from ports import clip, dinov3, encoder, unet
 from scripts.miniature import dino, export, loop
 
 CLIP = clip.Config(
@@ -42,21 +42,17 @@ def test_a_unet_comes_back(tmp_path, linear, guidance):
 
 
 @pytest.mark.parametrize(
-    ("write", "port"),
-    ((export.clip_model, clip), (export.open_clip_model, open_clip)),
+    ("write", "act"),
+    ((export.clip_model, "quick_gelu"), (export.open_clip_model, "gelu")),
 )
-def test_a_clip_comes_back(tmp_path, write, port):
-    exact = port is open_clip
-    act = "gelu" if exact else "quick_gelu"
+def test_a_clip_comes_back(tmp_path, write, act):
     text, vision = (
         dataclasses.replace(tower, hidden_act=act) for tower in (CLIP.text, CLIP.vision)
     )
-    if exact:  # the end of a text is its largest token there
-        text = dataclasses.replace(text, eos_token_id=text.vocab_size - 1)
     config = dataclasses.replace(CLIP, text=text, vision=vision)
     params = tiny_models.random_params(clip.Clip, config, 0)
     write(tmp_path, config, params)
-    again = port.load(str(tmp_path))
+    again = clip.load(str(tmp_path))
     assert again.config.text.hidden_act == again.config.vision.hidden_act == act
     same(again.params, params)
 
@@ -66,11 +62,10 @@ def test_a_text_encoder_keeps_the_layers_that_are_asked_for(tmp_path):
     params = tiny_models.random_params(clip.Clip, clip.Config(text=two), 0)
     export.clip_text_model(tmp_path, tiny_models.TEXT, params)
     again = clip.load(str(tmp_path))
-    assert list(again.params["text_model"]["encoder"]["layers"]) == ["0"]
-    same(
-        again.params["text_model"]["encoder"]["layers"]["0"],
-        params["text_model"]["encoder"]["layers"]["0"],
+    kept, layers = (
+        p["text_model"]["encoder"]["layers"] for p in (again.params, params)
     )
+    same(kept, {0: layers[0]})
 
 
 def test_a_dinov3_comes_back(tmp_path):
@@ -109,7 +104,9 @@ def test_a_killed_run_goes_on_to_the_same_end(tmp_path, capsys):
         start = {"w": jnp.zeros(2)}
         return loop.train(folder, start, loss, batch_fn, **settings)["w"]
 
-    straight = run(tmp_path / "straight", draw)
+    # optax raises floats to integer powers.
+    with jax.numpy_dtype_promotion("standard"):
+        straight = run(tmp_path / "straight", draw)
     calls = 0
 
     def killed(key):
@@ -119,10 +116,11 @@ def test_a_killed_run_goes_on_to_the_same_end(tmp_path, capsys):
             raise KeyboardInterrupt
         return draw(key)
 
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "killed", killed)
-    calls = -1000
-    again = run(tmp_path / "killed", killed)
+    with jax.numpy_dtype_promotion("standard"):
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "killed", killed)
+        calls = -1000
+        again = run(tmp_path / "killed", killed)
     assert calls == -1000 + 40  # from step 20, the last that was saved
     np.testing.assert_array_equal(again, straight)
     assert "step 60/60  loss" in capsys.readouterr().out

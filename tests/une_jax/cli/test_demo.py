@@ -47,5 +47,5 @@ def test_it_measures_what_a_trained_model_can_do(demo):
     _, result = demo
     for name in miniature.GENERATORS:
         assert result[f"{name} vae_psnr_db"] > 29
-        # Four steps are few, but an untrained model would not come near.
-        assert result[f"{name} round_trip_psnr_db"] > 15
+        # In four steps; 50 reach the VAE's, within a decibel.
+        assert result[f"{name} round_trip_psnr_db"] > 22
