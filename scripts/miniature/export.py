@@ -93,6 +93,7 @@ def open_clip_model(folder: Path, config: clip.Config, params: Params) -> None:
             "width": vision.hidden_size,
             "head_width": vision.hidden_size // vision.num_attention_heads,
             "patch_size": vision.patch_size,
+            "mlp_ratio": vision.intermediate_size / vision.hidden_size,
         },
         "text_cfg": {
             "context_length": text.max_position_embeddings,
@@ -100,6 +101,7 @@ def open_clip_model(folder: Path, config: clip.Config, params: Params) -> None:
             "width": text.hidden_size,
             "heads": text.num_attention_heads,
             "layers": text.num_hidden_layers,
+            "mlp_ratio": text.intermediate_size / text.hidden_size,
         },
     }
     preprocess = {

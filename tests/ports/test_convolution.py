@@ -108,7 +108,7 @@ def test_the_form_is_chosen_by_shape():
 
     def convolves(edge, n, kernel=3, stride=1, padding=ROUND, dtype=jnp.float32):
         x = jax.ShapeDtypeStruct((1, edge, edge, n), dtype)
-        weight = jax.ShapeDtypeStruct((kernel, kernel, n, 32), dtype)
+        weight = jax.ShapeDtypeStruct((kernel, kernel, n, 64), dtype)
 
         def conv(x, weight):
             return conv2d(x, weight, stride=stride, padding=padding)
@@ -118,11 +118,11 @@ def test_the_form_is_chosen_by_shape():
     assert not convolves(16, 256, stride=2)
     assert convolves(17, 256, stride=2)
     assert convolves(16, 255, stride=2)
-    assert not convolves(32, 32)
-    assert convolves(31, 32)
-    assert convolves(32, 31)
-    assert convolves(32, 32, dtype=jnp.bfloat16)
-    assert convolves(32, 32, padding=CORNER)
+    assert not convolves(32, 64)
+    assert convolves(31, 64)
+    assert convolves(32, 63)
+    assert convolves(32, 64, dtype=jnp.bfloat16)
+    assert convolves(32, 64, padding=CORNER)
     assert convolves(512, 128)
     assert not convolves(64, 3, kernel=8, stride=8, padding=NONE)
     assert not convolves(64, 3, kernel=1, padding=NONE)
