@@ -107,8 +107,7 @@ def invert_with_residual(
 
     def body(carry, row):
         (x, eps_previous), (step, undo) = carry, row
-        x_to, out = _step(eps_fn, params, x, step, cond)
-        eps = step.e_x * x + step.e_out * out
+        x_to, eps = ddim_step(eps_fn, params, x, step, cond)
         drift = undo * (eps - eps_previous)
         return (x_to, eps), jnp.sqrt(jnp.mean(drift**2, axis=(1, 2, 3)))
 
@@ -121,14 +120,29 @@ def invert_with_residual(
 
 def _walk(eps_fn: EpsFn, params: Any, x: Array, steps: Steps, cond: Any) -> Array:
     def body(x, step):
-        x_to, _ = _step(eps_fn, params, x, step, cond)
+        x_to, _ = ddim_step(eps_fn, params, x, step, cond)
         return x_to, None
 
     return jax.lax.scan(body, x.astype(jnp.float32), steps)[0]
 
 
-def _step(eps_fn: EpsFn, params: Any, x: Array, step: Steps, cond: Any):
-    """One row: (x at alpha_to, the model's output in float32)."""
-    t = jnp.broadcast_to(step.t, x.shape[:1])
+def ddim_step(
+    eps_fn: EpsFn, params: Any, x: Float32[Array, "b h w c"], row: Steps, cond: Any
+) -> tuple[Float32[Array, "b h w c"], Float32[Array, "b h w c"]]:
+    """One row of a schedule: the sample at ``alpha_to``, and its eps at ``alpha_from``.
+
+    The brick of every walk here; ``row`` is one row of ``Schedule.sampling`` or
+    ``.inversion`` (leaves without axes, as ``lax.scan`` hands them out).
+
+    >>> from une_jax.schedule import Schedule
+    >>> rows = Schedule.from_config({}, steps=10).sampling
+    >>> row = jax.tree.map(lambda leaf: leaf[0], rows)
+    >>> x_to, eps = ddim_step(
+    ...     lambda p, x, t, cond: x, None, jnp.ones((1, 2, 2, 4)), row, None
+    ... )
+    >>> x_to.shape, eps.shape
+    ((1, 2, 2, 4), (1, 2, 2, 4))
+    """
+    t = jnp.broadcast_to(row.t, x.shape[:1])
     out = eps_fn(params, x, t, cond).astype(jnp.float32)
-    return step.c_x * x + step.c_out * out, out
+    return row.c_x * x + row.c_out * out, row.e_x * x + row.e_out * out

@@ -1,0 +1,150 @@
+"""DPM-Encoder: the whole noise of a stochastic sampler as an image's code.
+
+CycleDiffusion, arXiv 2210.05559, Sec. 3: a trajectory is drawn from the forward process
+that ends in the image, and the code is the noise that would have led the sampler along
+it. Decoding it with the same model gives the image back; with another, a translation.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32, PRNGKeyArray
+
+from une_jax.ddim import EpsFn, ddim_step
+from une_jax.errors import UneError
+from une_jax.schedule import Schedule, Steps
+
+
+class Code(NamedTuple):
+    """x_T, and the n steps' noise in the order in which sampling takes it.
+
+    x_T is standard normal. ``eps`` is so only for many steps or a large eta: its
+    variance is 1 + c^2 Var(e | x_t) >= 1, see :func:`excess`.
+    """
+
+    x_T: Float32[Array, "b h w c"]
+    eps: Float32[Array, "b n h w c"]
+
+
+class _Mean(NamedTuple):
+    """Columns beside a schedule's rows."""
+
+    rows: Steps
+    kept: Float32[Array, " n"]  # sqrt(1 - alpha_to - sigma^2): what eps keeps
+    turn: Float32[Array, " n"]  # that, less DDIM's sqrt(1 - alpha_to)
+    sigma: Float32[Array, " n"]
+
+
+def encode(
+    eps_fn: EpsFn,
+    params: Any,
+    x0: Float[Array, "b h w c"],
+    schedule: Schedule,
+    cond: Any = None,
+    *,
+    keys: PRNGKeyArray,
+    eta: float = 0.1,
+) -> Code:
+    """A code of ``x0`` under the sampler with noise ``eta`` (DDIM, Eq. 16).
+
+    Args:
+        keys: (b,), one for each sample, so that a code does not depend on its
+            neighbours.
+        eta: above 0, where sampling would be deterministic, up to 1 (DDPM). Only a
+            Python number is checked.
+
+    A last step to alpha 1 has no noise of its own; its code is the plain difference.
+    Works under jit (``static_argnums=0``), vmap and shard_map.
+
+    Raises:
+        UneError: ``eta`` is not in (0, 1], or the schedule's sampling is undefined.
+
+    >>> schedule = Schedule.from_config({}, steps=10)
+    >>> eps_fn = lambda params, x, t, cond: jnp.sin(x)
+    >>> x0, keys = jnp.ones((1, 2, 2, 4)), jax.random.split(jax.random.key(0), 1)
+    >>> code = encode(eps_fn, None, x0, schedule, keys=keys)
+    >>> code.eps.shape
+    (1, 10, 2, 2, 4)
+    >>> again = decode(eps_fn, None, code, schedule)
+    >>> bool(jnp.abs(again - x0).max() < 1e-4)
+    True
+    """
+    table = _table(schedule, eta)
+    x0 = x0.astype(jnp.float32)
+    last = len(table.sigma) - 1
+
+    def draw(step):
+        at_step = jax.vmap(jax.random.fold_in, (0, None))(keys, step)
+        return jax.vmap(lambda key: jax.random.normal(key, x0.shape[1:]))(at_step)
+
+    def body(x, step):
+        i, mean = step
+        row = mean.rows
+        e = (x - jnp.sqrt(row.alpha_from) * x0) / jnp.sqrt(1 - row.alpha_from)
+        drawn = jnp.sqrt(row.alpha_to) * x0 + mean.kept * e + mean.sigma * draw(i + 1)
+        x_to = jnp.where(i == last, x0, drawn)
+        centre = _centre(eps_fn, params, x, mean, cond)
+        return x_to, (x_to - centre) / _scale(mean.sigma)
+
+    alpha_T = table.rows.alpha_from[0]
+    x_T = jnp.sqrt(alpha_T) * x0 + jnp.sqrt(1 - alpha_T) * draw(0)
+    _, eps = jax.lax.scan(body, x_T, (jnp.arange(last + 1), table))
+    return Code(x_T, jnp.moveaxis(eps, 0, 1))
+
+
+def decode(
+    eps_fn: EpsFn,
+    params: Any,
+    code: Code,
+    schedule: Schedule,
+    cond: Any = None,
+    *,
+    eta: float = 0.1,
+) -> Float32[Array, "b h w c"]:
+    """The image of a code, for the schedule and ``eta`` that it was encoded with.
+
+    Transformations and errors as in :func:`encode`; an example is there.
+    """
+
+    def body(x, step):
+        mean, eps = step
+        centre = _centre(eps_fn, params, x, mean, cond)
+        return centre + _scale(mean.sigma) * eps, None
+
+    steps = (_table(schedule, eta), jnp.moveaxis(code.eps, 1, 0))
+    return jax.lax.scan(body, code.x_T, steps)[0]
+
+
+def excess(schedule: Schedule, *, eta: float = 0.1) -> Float32[Array, " n"]:
+    """c of each step: ``eps`` has variance 1 + c^2 Var(e | x_t), not 1.
+
+    Where a denoiser is optimal, a step's code is its own noise plus c times what the
+    denoiser cannot know; dividing by the root of that variance whitens the code.
+
+    >>> excess(Schedule.from_config({}, steps=10)).shape
+    (10,)
+    """
+    table = _table(schedule, eta)
+    rows = table.rows
+    moved = jnp.sqrt(rows.alpha_to / rows.alpha_from) * jnp.sqrt(1 - rows.alpha_from)
+    return (table.kept - moved) / _scale(table.sigma)
+
+
+def _table(schedule: Schedule, eta: float) -> _Mean:
+    if isinstance(eta, int | float) and not 0 < eta <= 1:
+        raise UneError(f"eta is {eta}; use above 0 (at 0 there is no noise), up to 1")
+    rows = schedule.sampling
+    a, a_to = rows.alpha_from, rows.alpha_to
+    sigma = eta * jnp.sqrt((1 - a_to) / (1 - a)) * jnp.sqrt(1 - a / a_to)
+    kept = jnp.sqrt(jnp.maximum(1 - a_to - sigma**2, 0))
+    return _Mean(rows, kept, kept - jnp.sqrt(1 - a_to), sigma)
+
+
+def _centre(eps_fn: EpsFn, params: Any, x: Array, mean: _Mean, cond: Any) -> Array:
+    x_to, eps = ddim_step(eps_fn, params, x, mean.rows, cond)
+    return x_to + mean.turn * eps
+
+
+def _scale(sigma: Array) -> Array:
+    return jnp.where(sigma == 0, 1.0, sigma)
