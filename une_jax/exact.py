@@ -23,7 +23,7 @@ class Pair(NamedTuple):
 
 
 class _Table(NamedTuple):
-    """Rows i = 1 ... N-1, ascending in noise, and the levels i = 0 ... N."""
+    """Levels i = 0 ... n from image to noise, and a row for each but the two ends."""
 
     rows: Steps
     a: Float32[Array, " m"]
@@ -42,8 +42,9 @@ def invert(
 ) -> Pair:
     """The pair from which :func:`sample` gives ``x0`` back, up to rounding.
 
-    As many model calls as the schedule has steps. ``eval_at`` is not read: every eps is
-    taken at its own sample. Works under jit, vmap, grad and shard_map.
+    As many model calls as ``ddim.invert``; every eps is taken at its own sample. With
+    ``eval_at="source"`` x0 stands for the sample at the earliest timestep, as there.
+    Works under jit, vmap, grad and shard_map.
 
     Raises:
         UneError: where the schedule's sampling is undefined.
@@ -74,7 +75,7 @@ def invert(
 def sample(
     eps_fn: EpsFn, params: Any, noise: Pair, schedule: Schedule, cond: Any = None
 ) -> Float32[Array, "b h w c"]:
-    """The image of a pair: one model call less than the schedule has steps.
+    """The image of a pair, with one model call less than :func:`invert`.
 
     Transformations and errors as in :func:`invert`; an example is there.
     """
@@ -113,15 +114,18 @@ def begin(
 
 def _table(schedule: Schedule) -> _Table:
     rows = jax.tree.map(lambda leaf: leaf[::-1], schedule.sampling)
-    alphas = jnp.concatenate([rows.alpha_to[:1], rows.alpha_from])
+    if schedule.x0_is_first:
+        alphas, inner = rows.alpha_from, slice(1, -1)
+    else:
+        alphas, inner = jnp.append(rows.alpha_to[:1], rows.alpha_from), slice(0, -1)
     signal = jnp.sqrt(alphas)
     sigma = jnp.sqrt(1 - alphas) / signal
-    # Of rows i = 1 ... N-1: the step to the image's side, and to the noise's.
+    # From each inner level, the step to the image's side and the one to the noise's.
     h, h_over = jnp.diff(sigma)[:-1], jnp.diff(sigma)[1:]
     r = h / h_over
     under, at, over = signal[:-2], signal[1:-1], signal[2:]
     return _Table(
-        rows=jax.tree.map(lambda leaf: leaf[:-1], rows),
+        rows=jax.tree.map(lambda leaf: leaf[inner], rows),
         a=r**2 * under / over,
         b=(1 - r**2) * under / at,
         c=-h * (1 + r) * under,

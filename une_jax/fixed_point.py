@@ -106,7 +106,7 @@ def _undo(
             _where(active, better, guess),
             _where(improved, guess, best),
             jnp.where(improved, miss, least),
-            calls + active,
+            calls + active.astype(jnp.int32),
         )
 
     # The first guess takes the model's output at x itself, one level too early.

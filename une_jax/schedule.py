@@ -61,12 +61,16 @@ class Schedule:
     The tables are array leaves, so N is a shape and everything else is data: another
     schedule of equal N and prediction type does not recompile. Make one with
     :meth:`from_config`; read it through ``sampling``, ``inversion``, ``terminal_t``.
+
+    ``x0_is_first`` says that the image stands for the sample at the earliest timestep:
+    by ``eval_at="source"``, or since sampling ends at that level anyway.
     """
 
     down: Steps  # N rows from the terminal timestep to the image
     up: Steps  # the inversion: N rows ("target") or N - 1 ("source")
     prediction_type: str = field(metadata={"static": True})
     eval_at: str = field(metadata={"static": True})
+    x0_is_first: bool = field(default=False, metadata={"static": True})
     cannot_sample: str = field(default="", metadata={"static": True})
     cannot_invert: str = field(default="", metadata={"static": True})
 
@@ -142,6 +146,7 @@ class Schedule:
             up=_steps(kind, *up),
             prediction_type=kind,
             eval_at=eval_at,
+            x0_is_first=eval_at == "source" or bool(alpha_prev[0] == alpha[0]),
             cannot_sample=cannot_sample,
             cannot_invert=cannot_invert,
         )

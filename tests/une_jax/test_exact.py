@@ -33,17 +33,35 @@ def x0():
     return jax.random.normal(jax.random.key(0), (3, 4, 4, 4))
 
 
-@pytest.mark.parametrize("steps", (2, 10, 50))
-@pytest.mark.parametrize("to_one", (False, True))
+@pytest.mark.parametrize("steps", (3, 10, 50))
+@pytest.mark.parametrize("eval_at", ("source", "target"))
+@pytest.mark.parametrize(
+    "end",
+    (
+        {"set_alpha_to_one": False},
+        {"set_alpha_to_one": True},
+        {"steps_offset": 0},  # sampling ends at the earliest timestep's own level
+    ),
+    ids=str,
+)
 @pytest.mark.parametrize("kind", ("epsilon", "v_prediction"))
-def test_the_round_trip_is_rounding(x0, kind, to_one, steps):
-    config = {**SD, "prediction_type": kind, "set_alpha_to_one": to_one}
-    schedule = Schedule.from_config(config, steps=steps)
+def test_the_round_trip_is_rounding(x0, kind, end, eval_at, steps):
+    config = {**SD, "prediction_type": kind, **end}
+    schedule = Schedule.from_config(config, steps=steps, eval_at=eval_at)
     pair = exact.invert(wavy, 0.8, x0, schedule)
     again = exact.sample(wavy, 0.8, pair, schedule)
     assert np.abs(again - x0).max() < 2e-4
     plain = ddim.sample(wavy, 0.8, ddim.invert(wavy, 0.8, x0, schedule), schedule)
     assert np.abs(plain - x0).max() > 20 * np.abs(again - x0).max()
+
+
+def test_the_fewest_steps(x0):
+    for steps, eval_at in ((1, "target"), (2, "target"), (2, "source")):
+        schedule = Schedule.from_config(SD, steps=steps, eval_at=eval_at)
+        pair = exact.invert(wavy, 0.8, x0, schedule)
+        assert np.abs(pair.x_T - x0).max() > 0.1
+        again = exact.sample(wavy, 0.8, pair, schedule)
+        np.testing.assert_allclose(again, x0, atol=1e-5)
 
 
 def test_both_samples_of_the_pair_are_needed(x0):
