@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from une_jax import ddim, exact
-from une_jax.schedule import Schedule
+from une_jax.schedule import Schedule, alphas_cumprod_of
 
 SD = {
     "beta_schedule": "scaled_linear",
@@ -40,17 +40,20 @@ def x0():
     (
         {"set_alpha_to_one": False},
         {"set_alpha_to_one": True},
+        {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"},
         {"steps_offset": 0},  # sampling ends at the earliest timestep's own level
     ),
     ids=str,
 )
 @pytest.mark.parametrize("kind", ("epsilon", "v_prediction"))
 def test_the_round_trip_is_rounding(x0, kind, end, eval_at, steps):
+    if kind == "epsilon" and "rescale_betas_zero_snr" in end:
+        pytest.skip("epsilon has no meaning at alpha 0")
     config = {**SD, "prediction_type": kind, **end}
     schedule = Schedule.from_config(config, steps=steps, eval_at=eval_at)
     pair = exact.invert(wavy, 0.8, x0, schedule)
     again = exact.sample(wavy, 0.8, pair, schedule)
-    assert np.abs(again - x0).max() < 2e-4
+    assert np.abs(again - x0).max() < 2e-5
     plain = ddim.sample(wavy, 0.8, ddim.invert(wavy, 0.8, x0, schedule), schedule)
     assert np.abs(plain - x0).max() > 20 * np.abs(again - x0).max()
 
@@ -59,7 +62,7 @@ def test_the_fewest_steps(x0):
     for steps, eval_at in ((1, "target"), (2, "target"), (2, "source")):
         schedule = Schedule.from_config(SD, steps=steps, eval_at=eval_at)
         pair = exact.invert(wavy, 0.8, x0, schedule)
-        assert np.abs(pair.x_T - x0).max() > 0.1
+        assert np.abs(pair.x_T - x0).max() > 1e-3
         again = exact.sample(wavy, 0.8, pair, schedule)
         np.testing.assert_allclose(again, x0, atol=1e-5)
 
@@ -81,20 +84,24 @@ def true_noise(x0, schedule):
 
 
 def error(invert, x0, alphas, steps):
-    config = {**SD, "steps_offset": 0, "timestep_spacing": "linspace"}
-    schedule = Schedule.from_config(config, steps=steps)
+    config = {**SD, "timestep_spacing": "trailing"}
+    schedule = Schedule.from_config(config, steps=steps, eval_at="target")
     x_T = invert(gaussian, alphas, x0, schedule)
     x_T = x_T if isinstance(x_T, jax.Array) else x_T.x_T
     return np.abs(x_T - true_noise(x0, schedule)).max()
 
 
 def test_it_is_a_better_integrator_than_ddim(x0):
-    from une_jax.schedule import alphas_cumprod_of
-
+    """Twice the steps: a quarter of the error, where DDIM has half."""
     alphas = jnp.asarray(alphas_cumprod_of(SD), jnp.float32)
     for steps in (25, 50, 100):
-        belm, plain = (error(f, x0, alphas, steps) for f in (exact.invert, ddim.invert))
-        assert belm < plain / 2
+        leaping, plain = (
+            error(f, x0, alphas, steps) for f in (exact.invert, ddim.invert)
+        )
+        finer = error(exact.invert, x0, alphas, 2 * steps)
+        print(steps, leaping, plain, finer)
+        assert leaping < plain / 2
+        assert finer < leaping / 3
 
 
 def test_jit_vmap_and_grad(x0):
