@@ -36,6 +36,7 @@ class Settings:
 
     steps: int = 50
     eval_at: str = "source"
+    method: str = "ddim"
     prompt: str = ""
     size: int | None = None
     dtype: str = "float32"
@@ -53,6 +54,7 @@ class Generator:
     vae_params: Any = field(repr=False)
     walk_params: dict[str, Any] = field(repr=False)
     few_steps: consistency.Steps | None = field(repr=False)
+    method: str
     mesh: Mesh
     batch_size: int
 
@@ -70,7 +72,9 @@ class Generator:
     def compute(self, pixels: np.ndarray, rows: np.ndarray) -> Output:
         """(b, size, size, 3) uint8 and the rows' numbers -> NCHW noise and controls."""
         x0 = self._run(self._vae.encode, self.vae_params, pixels)
-        out = self._run(self._unet.invert, self.walk_params, x0)
+        refined = self.method == "fixed-point"
+        invert = self._unet.refine if refined else self._unet.invert
+        out = self._run(invert, self.walk_params, x0)
         stored = self.views[0].dtype
         arrays = {self.name: _nchw(out["x_T"], stored)}
         if len(self.views) > 1:
@@ -173,6 +177,7 @@ def load_generator(
         vae_params=parallel.replicate(sd.vae.params, mesh),
         walk_params=parallel.replicate(walk, mesh),
         few_steps=parallel.replicate(few, mesh),
+        method=settings.method,
         mesh=mesh,
         batch_size=batch_size_for(batch_size, rows, edge * edge, mesh),
     )
@@ -202,6 +207,8 @@ def _generator_views(model, sd, settings, schedule, size, edge) -> tuple[View, .
         "dtype": settings.dtype,
         "preprocessing": preprocessing,
     }
+    if settings.method == "fixed-point":
+        how |= {"method": settings.method, **programs.REFINE}
     if config.time_cond_proj_dim:
         how["guidance_scale"] = NO_GUIDANCE
     noise = View(name=model.name, kind="generator", settings=how, **common)
@@ -244,8 +251,8 @@ def generator_of_view(
     not say where to find it; ``rows`` as for ``load_generator``. Raises UneError if its
     weights are not the view's, or the view does not say how it was made.
     """
-    how = {**view.settings, **view.config}
-    fields = ("steps", "eval_at", "prompt", "dtype", "size")
+    how = {"method": "ddim", **view.settings, **view.config}
+    fields = ("steps", "eval_at", "method", "prompt", "dtype", "size")
     if missing := [name for name in fields if name not in how]:
         raise UneError(
             f"view {view.name!r} does not say its {', '.join(missing)}: only views made "

@@ -13,10 +13,12 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from ports import vae
-from une_jax import consistency, ddim, images, parallel
+from une_jax import consistency, ddim, fixed_point, images, parallel
 
 # Of the noise that consistency sampling draws.
 FEW_SEED = 0xF3_57_E9
+# Of fixed-point inversion: what a step may miss by, and the model calls it may take.
+REFINE = {"tolerance": 1e-4, "max_calls": 10}
 Program = Callable[[Any, Any], Any]  # (params, batch) -> out, over the mesh
 
 
@@ -31,6 +33,7 @@ class Walks(NamedTuple):
     """A UNet's ways between image and noise; params are ``{unet, cond, steps}``."""
 
     invert: Program  # x0 -> {x_T, residual}, with a Schedule as steps
+    refine: Program  # the same by fixed-point inversion
     sample: Program  # x_T -> x0, with a Schedule as steps
     sample_few: Program  # {x_T, row} -> x0, with consistency.Steps as steps
 
@@ -60,6 +63,11 @@ def walks(apply: Callable[..., Any], mesh: Mesh) -> Walks:
         )
         return out._asdict()
 
+    def refine(params, x0):
+        unet, steps, cond = (params[k] for k in ("unet", "steps", "cond"))
+        out = fixed_point.invert(apply, unet, x0, steps, cond, **REFINE)
+        return {"x_T": out.x_T, "residual": out.residual}
+
     def sample(params, x_T):
         return ddim.sample(apply, params["unet"], x_T, params["steps"], params["cond"])
 
@@ -68,7 +76,8 @@ def walks(apply: Callable[..., Any], mesh: Mesh) -> Walks:
         keys = row_keys(FEW_SEED, batch["row"])
         return consistency.sample(apply, unet, batch["x_T"], steps, cond, keys)
 
-    return Walks(*(_compiled(fn, mesh) for fn in (invert, sample, sample_few)))
+    fns = (invert, refine, sample, sample_few)
+    return Walks(*(_compiled(fn, mesh) for fn in fns))
 
 
 def _compiled(fn: Program, mesh: Mesh) -> Program:

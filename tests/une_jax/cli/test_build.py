@@ -170,6 +170,26 @@ def test_bfloat16_is_stored_as_float16_and_recorded(run, build_args, built, tmp_
     assert half.manifest.views[0].settings["dtype"] == "bfloat16"
 
 
+def test_fixed_points_are_what_sampling_undoes(run, build_args, built, tiny, tmp_path):
+    """At eval_at "target", where sampling has a step for every step of inversion."""
+    from une_jax.cli.generator import generator_of_view
+
+    misses = {}
+    for method in ("ddim", "fixed-point"):
+        out = tmp_path / method
+        how = ("--method", method, "--eval-at", "target", "--limit", 8)
+        assert run(*build_args, *how, "--out", out).code == 0
+        opened = zoo.open(out)
+        view = opened.manifest.views[0]
+        assert view.settings.get("method", "ddim") == method
+        again = generator_of_view(view, str(tiny)).denoise(opened["tiny"][:])
+        misses[method] = np.abs(again - opened["tiny.x0"][:]).max()
+    assert misses["fixed-point"] < misses["ddim"] / 20
+    assert (opened.rows.column("residual/tiny").to_numpy() < 1e-4).all()
+    ran = run(*build_args, "--limit", 8, "--eval-at", "target", "--out", out)
+    assert ran.code == 1 and "method" in ran.err  # never mixed into one zoo
+
+
 def test_limit_takes_the_first_and_needs_no_other_attributes(run, build_args, tmp_path):
     ran = run(*build_args, "--limit", 3, "--out", tmp_path / "zoo", "--dry-run")
     assert ran.code == 0
