@@ -1,6 +1,6 @@
-"""Round trips of exact samplers on the miniature: BDIA, O-BELM and EDICT, in float32.
+"""Round trips on the miniature in float32: DDIM, fixed point, BDIA, O-BELM and EDICT.
 
-    python scripts/bench_exact.py
+    python scripts/bench_round_trips.py
 
 Prints for each number of steps the latents' mean squared error after inversion and
 sampling, over their variance, and how far the noise's standard deviation is from 1.
@@ -17,7 +17,7 @@ import tyro
 from jax import Array
 
 from ports import stable_diffusion, vae
-from une_jax import ddim, exact, images
+from une_jax import ddim, exact, fixed_point, images
 from une_jax.miniature import MODELS, factors, render
 from une_jax.schedule import Schedule
 
@@ -26,7 +26,7 @@ MIXING = 0.93  # EDICT's p, as published
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """Compare exact samplers' round trips."""
+    """Compare ways to invert by their round trips."""
 
     model: str = "mini-sd15"
     faces: int = 16
@@ -104,6 +104,12 @@ def plain(eps_fn: Callable, params: Any, x0: Array, schedule: Schedule, cond: An
     return x_T, ddim.sample(eps_fn, params, x_T, schedule, cond)
 
 
+def refined(eps_fn: Callable, params: Any, x0: Array, schedule: Schedule, cond: Any):
+    """Fixed-point inversion, and DDIM back: (noise, again)."""
+    x_T = fixed_point.invert(eps_fn, params, x0, schedule, cond).x_T
+    return x_T, ddim.sample(eps_fn, params, x_T, schedule, cond)
+
+
 def main(bench: Bench) -> None:
     """Print the table."""
     sd = stable_diffusion.load(str(MODELS / bench.model))
@@ -115,11 +121,11 @@ def main(bench: Bench) -> None:
     print(f"{bench.model}, {bench.faces} faces: error / variance, noise's deviation")
     for steps in bench.steps:
         schedule = Schedule.from_config(sd.scheduler, steps=steps, eval_at="target")
-        for trip in (plain, bdia, belm, edict):
+        for trip in (plain, refined, bdia, belm, edict):
             run = jax.jit(trip, static_argnums=0)
             x_T, again = run(sd.unet.apply, sd.unet.params, x0, schedule, cond)
             error = float(jnp.mean((again - x0) ** 2) / jnp.var(x0))
-            print(f"{steps:4} steps  {trip.__name__:6} {error:9.1e} {x_T.std():7.2f}", flush=True)  # fmt: skip
+            print(f"{steps:4} steps  {trip.__name__:8} {error:9.1e} {x_T.std():7.2f}", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":
