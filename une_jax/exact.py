@@ -7,8 +7,7 @@ is left of the round trip is rounding. The price is a state of two samples.
 
 Why this one: both terms are added, and none is multiplied, so that rounding does not
 grow with the steps, as it does in O-BELM (arXiv 2410.07273); EDICT (arXiv 2211.12446)
-needs twice the model calls. ``scripts/bench_round_trips.py``
-measures all three.
+needs twice the model calls. ``scripts/bench_round_trips.py`` measures all three.
 """
 
 from typing import Any, NamedTuple
