@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Float32, PRNGKeyArray
+from jaxtyping import Array, Float, Float32, Key
 
 from une_jax.ddim import EpsFn, ddim_step
 from une_jax.errors import UneError
@@ -43,7 +43,7 @@ def encode(
     schedule: Schedule,
     cond: Any = None,
     *,
-    keys: PRNGKeyArray,
+    keys: Key[Array, " b"],
     eta: float = 0.1,
 ) -> Code:
     """A code of ``x0`` under the sampler with noise ``eta`` (DDIM, Eq. 16).
