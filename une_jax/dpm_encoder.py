@@ -51,8 +51,8 @@ def encode(
     Args:
         keys: (b,), one for each sample, so that a code does not depend on its
             neighbours.
-        eta: above 0, where sampling would be deterministic, up to 1 (DDPM). Only a
-            Python number is checked.
+        eta: above 0, where sampling would be deterministic, up to 1 (DDPM); static
+            under jit.
 
     A last step to alpha 1 has no noise of its own; its code is the plain difference.
     Works under jit (``static_argnums=0``), vmap and shard_map.
@@ -132,7 +132,7 @@ def excess(schedule: Schedule, *, eta: float = 0.1) -> Float32[Array, " n"]:
 
 
 def _table(schedule: Schedule, eta: float) -> _Mean:
-    if isinstance(eta, int | float) and not 0 < eta <= 1:
+    if not 0 < eta <= 1:
         raise UneError(f"eta is {eta}; use above 0 (at 0 there is no noise), up to 1")
     rows = schedule.sampling
     a, a_to = rows.alpha_from, rows.alpha_to

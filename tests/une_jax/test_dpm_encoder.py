@@ -95,7 +95,7 @@ def test_a_code_depends_on_its_own_key_alone():
     assert np.abs(encode(x0, keys(3, seed=4)).x_T - whole.x_T).max() > 0.1
 
 
-@pytest.mark.parametrize("eta", (0, -0.1, 1.5))
+@pytest.mark.parametrize("eta", (0.0, -0.1, 1.5))
 def test_without_noise_there_is_no_code(eta):
     schedule = Schedule.from_config(SD, steps=4)
     with pytest.raises(UneError, match=f"eta is {eta}"):
