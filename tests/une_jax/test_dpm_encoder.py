@@ -2,18 +2,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sd_schedule import SD
 
 from une_jax import dpm_encoder
 from une_jax.errors import UneError
 from une_jax.schedule import Schedule, alphas_cumprod_of
 
-SD = {
-    "beta_schedule": "scaled_linear",
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "set_alpha_to_one": False,
-    "steps_offset": 1,
-}
 ALPHAS = jnp.asarray(alphas_cumprod_of(SD), jnp.float32)
 
 

@@ -2,17 +2,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sd_schedule import SD, row
 
 from une_jax import ddim, fixed_point, parallel
 from une_jax.schedule import Schedule
-
-SD = {
-    "beta_schedule": "scaled_linear",
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "set_alpha_to_one": False,
-    "steps_offset": 1,
-}
 
 
 def wavy(params, x, t, cond):
@@ -50,8 +43,7 @@ def test_source_starts_at_the_earliest_timestep(x0):
     out = fixed_point.invert(wavy, 0.2, x0, schedule, tolerance=1e-6, max_calls=40)
     x = out.x_T
     for i in range(9):
-        row = jax.tree.map(lambda leaf: leaf[i], schedule.sampling)  # noqa: B023
-        x, _ = ddim.ddim_step(wavy, 0.2, x, row, None)
+        x, _ = ddim.ddim_step(wavy, 0.2, x, row(schedule, i), None)
     assert np.all(rms(x - x0) < 1e-4)
 
 
@@ -81,9 +73,9 @@ def test_where_nothing_contracts_the_best_is_kept_and_told(x0):
     assert np.all(np.isfinite(out.x_T))
     assert np.all(out.residual > 1e-4)
     np.testing.assert_array_equal(out.calls, 60)
-    row = jax.tree.map(lambda leaf: leaf[-1], schedule.sampling)
-    first = fixed_point._undo(wavy, 40.0, x0, row, None, 1e-4, 6)
-    x_to, _ = ddim.ddim_step(wavy, 40.0, first.x_T, row, None)
+    last = row(schedule, -1)
+    first = fixed_point._undo(wavy, 40.0, x0, last, None, 1e-4, 6)
+    x_to, _ = ddim.ddim_step(wavy, 40.0, first.x_T, last, None)
     np.testing.assert_allclose(first.residual, rms(x_to - x0), rtol=1e-3)
 
 

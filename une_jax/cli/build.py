@@ -44,7 +44,7 @@ class Build:
     eval_at: Literal["source", "target"] = "source"
     """inversion evaluates the model at its own timestep, or at the next (diffusers)"""
     method: Literal["ddim", "fixed-point"] = "ddim"
-    """fixed-point repeats each step until sampling would undo it: three to five times
+    """fixed-point repeats each step until sampling would undo it: up to ten times
     the model calls, and a far smaller round trip error"""
     prompt: str = ""
     """the prompt that inversion is conditioned on; no guidance"""
