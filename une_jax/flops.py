@@ -33,7 +33,7 @@ def _of(jaxpr: Jaxpr) -> int:
 
 def _equation(equation: JaxprEqn) -> int:
     name = equation.primitive.name
-    shapes = [getattr(var.aval, "shape", ()) for var in equation.invars]
+    shapes: list[Any] = [getattr(var.aval, "shape", ()) for var in equation.invars]
     out: Any = equation.outvars[0].aval if equation.outvars else None
     if name == "dot_general":
         (contracted, _), _ = equation.params["dimension_numbers"]
