@@ -1,6 +1,6 @@
 """Any number of rows through a compiled function of a fixed number."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -18,10 +18,15 @@ STORED = {"float32": "float32", "bfloat16": "float16"}
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """Rows of each view, and the inversion's residual where there is one."""
+    """Rows of each view, and what was measured of them, by the zoo's column.
+
+    Columns are (b,) float32: ``residual/NAME`` of every generator, ``round_trip/NAME``
+    and ``psnr/NAME`` where its ``Settings.round_trip`` asks. A row that is not finite
+    in an array or a column has failed.
+    """
 
     arrays: dict[str, np.ndarray]
-    residual: np.ndarray | None = None
+    columns: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def batch_size_for(asked: int | None, rows: int | None, pixels: int, mesh: Mesh) -> int:

@@ -1,6 +1,6 @@
 """An image encoder as the commands use it: images to embeddings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,8 +40,14 @@ class Encoder:
             )
         return self.processor(image)
 
-    def compute(self, pixels: np.ndarray, rows: np.ndarray) -> Output:
-        del rows
+    def compute(
+        self,
+        pixels: np.ndarray,
+        rows: np.ndarray,
+        prompts: Sequence[str] | None = None,
+    ) -> Output:
+        """Prepared images, a batch of any length -> their embeddings."""
+        del rows, prompts
         out = batched(self._run, self.params, pixels, self.mesh, self.batch_size)
         return Output(arrays={self.name: out.astype(self.views[0].dtype)})
 

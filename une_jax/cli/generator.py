@@ -1,5 +1,6 @@
 """A diffusion pipeline as the commands use it: images to noise, and back."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,12 +33,27 @@ Cond = jax.Array | Condition
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How images become noise. Part of a zoo's identity."""
+    """How images become noise. Part of a zoo's identity.
+
+    Attributes:
+        method: "ddim", "fixed-point", "exact" or "dpm-encoder".
+        prompt: of every image; None where each has its own, given to ``compute``.
+        guidance: the scale of classifier-free guidance, 1 for none; consistency models
+            embed it instead.
+        negative: the prompt that guidance leads away from.
+        eta, seed: of the DPM-Encoder's noise.
+        round_trip: what is measured of the way back: "none", "latent" or "pixels".
+    """
 
     steps: int = 50
     eval_at: str = "source"
     method: str = "ddim"
-    prompt: str = ""
+    prompt: str | None = ""
+    guidance: float = 1.0
+    negative: str = ""
+    eta: float = 0.1
+    seed: int = 0
+    round_trip: str = "latent"
     size: int | None = None
     dtype: str = "float32"
     controls: bool = False
@@ -69,8 +85,16 @@ class Generator:
     def prepare(self, image: Image.Image) -> np.ndarray:
         return images.centre_crop(image, self.size)
 
-    def compute(self, pixels: np.ndarray, rows: np.ndarray) -> Output:
-        """(b, size, size, 3) uint8 and the rows' numbers -> NCHW noise and controls."""
+    def compute(
+        self,
+        pixels: np.ndarray,
+        rows: np.ndarray,
+        prompts: Sequence[str] | None = None,
+    ) -> Output:
+        """(b, size, size, 3) uint8 and the rows' numbers -> NCHW noise and controls.
+
+        ``prompts``, one an image, where ``Settings.prompt`` is None, and only there.
+        """
         x0 = self._run(self._vae.encode, self.vae_params, pixels)
         refined = self.method == "fixed-point"
         invert = self._unet.refine if refined else self._unet.invert
@@ -83,7 +107,7 @@ class Generator:
             forward = np.asarray(programs.forward_noised(x0, alpha, keys))
             arrays[f"{self.name}.x0"] = _nchw(x0, stored)
             arrays[f"{self.name}.forward"] = _nchw(forward, stored)
-        return Output(arrays=arrays, residual=out["residual"])
+        return Output(arrays=arrays, columns={f"residual/{self.name}": out["residual"]})
 
     def decode(self, noise: np.ndarray, cond: Cond | None = None) -> np.ndarray:
         """NCHW noise (b, 4, h, w) -> uint8 images; ``cond`` for one prompt."""
@@ -165,7 +189,7 @@ def load_generator(
     mesh = parallel.data_mesh()
     walk = {
         "unet": sd.unet.params,
-        "cond": condition(sd, settings.prompt, size),
+        "cond": condition(sd, settings.prompt or "", size),
         "steps": schedule,
     }
     edge = size // factor
