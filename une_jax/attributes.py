@@ -8,6 +8,7 @@ then `000001.jpg -1  1 ...`), its CSV twin (`image_id,Smiling,...`), and
 import csv
 import dataclasses
 import difflib
+import itertools
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +31,7 @@ class Attributes:
         ValueError: the shape of `values` is not (n, a).
     """
 
-    keys: tuple[str, ...]
+    keys: Sequence[str]
     names: tuple[str, ...]
     values: Bool[np.ndarray, "n a"]
 
@@ -236,6 +237,8 @@ def resolve(names: Sequence[str], wanted: str) -> int:
 
 
 def _first_repeated(words: Sequence[str]) -> str | None:
+    if all(before < after for before, after in itertools.pairwise(words)):
+        return None  # No set of millions of keys is needed where they are sorted.
     seen: set[str] = set()
     for word in words:
         if word in seen:

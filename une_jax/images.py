@@ -2,11 +2,13 @@
 
 Folder -> sorted keys -> decode -> centre crop -> float in [-1, 1]. Files come from
 strangers: size is read before pixels, formats are allow-listed, and whatever Pillow
-trips over becomes one `UneError` that names the file.
+trips over becomes one `UneError` that names the file. Other collections than folders
+are in `une_jax.sources`.
 """
 
 import contextlib
 import hashlib
+import io
 import os
 import stat
 import threading
@@ -17,13 +19,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, UInt8
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from une_jax.errors import UneError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 MAX_PIXELS = 100_000_000
+MAX_BYTES = 1 << 30  # of one file: MAX_PIXELS of 16-bit RGB, uncompressed, and more
 
 # EXIF orientation (EXIF 2.32, tag 0x0112) -> the transpose that undoes it.
 UPRIGHT = {
@@ -45,8 +48,7 @@ def list_images(folder: str | os.PathLike[str]) -> list[str]:
     entered.
 
     Raises:
-        UneError: `folder` is missing, no folder, unreadable or without images, or a
-            name cannot be stored (not UTF-8, or with a line break).
+        UneError: as of `walk_images`, or there are no images.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -54,6 +56,19 @@ def list_images(folder: str | os.PathLike[str]) -> list[str]:
     ...     Image.new("RGB", (2, 2)).save(f"{folder}/a.jpg")
     ...     list_images(folder)
     ['a.jpg', 'b.PNG']
+    """
+    keys = sorted(walk_images(folder))
+    if not keys:
+        raise UneError(f"no images in {folder}; it should hold {', '.join(EXTENSIONS)}")
+    return keys
+
+
+def walk_images(folder: str | os.PathLike[str]) -> Iterator[str]:
+    """The keys of `list_images` one by one and unsorted, of a folder of any size.
+
+    Raises:
+        UneError: `folder` is missing, no folder or unreadable, or a name cannot be
+            stored (not UTF-8, or with a line break).
     """
     if not os.path.exists(folder):
         raise UneError(f"image folder {folder} does not exist; check the path")
@@ -63,24 +78,20 @@ def list_images(folder: str | os.PathLike[str]) -> list[str]:
     def unreadable(error: OSError) -> None:
         raise UneError(f"cannot list {error.filename}: {error.strerror}") from error
 
-    keys = []
     for root, subfolders, names in os.walk(folder, onerror=unreadable):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        below = os.path.relpath(root, folder).replace(os.sep, "/")
         for name in names:
             if name.startswith(".") or not name.lower().endswith(EXTENSIONS):
                 continue
-            key = os.path.relpath(os.path.join(root, name), folder)
-            keys.append(key.replace(os.sep, "/"))
-    for key in keys:
-        try:
-            key.encode()
-        except UnicodeEncodeError as error:
-            raise UneError(f"{key!r}: the name is not UTF-8; rename it") from error
-        if "\n" in key or "\r" in key:
-            raise UneError(f"{key!r}: the name has a line break; rename it")
-    if not keys:
-        raise UneError(f"no images in {folder}; it should hold {', '.join(EXTENSIONS)}")
-    return sorted(keys)
+            key = name if below == "." else f"{below}/{name}"
+            try:
+                key.encode()
+            except UnicodeEncodeError as error:
+                raise UneError(f"{key!r}: the name is not UTF-8; rename it") from error
+            if "\n" in key or "\r" in key:
+                raise UneError(f"{key!r}: the name has a line break; rename it")
+            yield key
 
 
 class _QuietPillow:
@@ -114,7 +125,7 @@ _quiet_pillow = _QuietPillow()
 
 
 def decode(
-    path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS
+    file: str | os.PathLike[str] | bytes, *, max_pixels: int = MAX_PIXELS
 ) -> Image.Image:
     """The file as an upright 8-bit RGB Pillow image.
 
@@ -123,13 +134,15 @@ def decode(
     animation it is the first frame. Safe to call from several threads.
 
     Args:
-        path: a JPEG, PNG, WebP, BMP or TIFF file, whatever its name says.
+        file: a JPEG, PNG, WebP, BMP or TIFF file, whatever its name says: its path, or
+            the bytes that are in it.
         max_pixels: refuse larger images from the header, before decoding. Pillow's own
             limit of 179 million stays above it.
 
     Raises:
         UneError: the file is missing, empty, truncated, too large, no image or of a
-            sample format without a fixed range (32-bit). It names file and cause.
+            sample format without a fixed range (32-bit). It names the cause, and the
+            path if it was given one.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -138,31 +151,46 @@ def decode(
     >>> image.mode, image.size, image.getpixel((0, 0))
     ('RGB', (5, 3), (7, 7, 7))
     """
+    if isinstance(file, bytes):
+        return _decode(io.BytesIO(file), len(file), max_pixels)
     try:
-        status = os.stat(path)
+        status = os.stat(file)
         if not stat.S_ISREG(status.st_mode):
-            raise UneError(f"{path}: not a regular file")
-        if status.st_size == 0:
-            raise UneError(f"{path}: empty file (0 bytes); fetch it again")
-        with _quiet_pillow(), Image.open(path, formats=FORMATS) as image:
+            raise UneError("not a regular file")
+        return _decode(file, status.st_size, max_pixels)
+    except FileNotFoundError as error:
+        raise UneError(f"{file}: no such file") from error
+    except UneError as error:
+        raise UneError(f"{file}: {error}") from error.__cause__
+    except (OSError, ValueError) as error:
+        raise UneError(f"{file}: cannot decode: {error}") from error
+
+
+def _decode(
+    file: str | os.PathLike[str] | io.BytesIO, size: int, max_pixels: int
+) -> Image.Image:
+    if size == 0:
+        raise UneError("empty file (0 bytes); fetch it again")
+    try:
+        with _quiet_pillow(), Image.open(file, formats=FORMATS) as image:
             width, height = image.size
             if width * height > max_pixels:
                 raise UneError(
-                    f"{path}: {width} x {height} is more than the {max_pixels:,} "
-                    "pixels allowed; shrink the image"
+                    f"{width} x {height} is more than the {max_pixels:,} pixels "
+                    "allowed; shrink the image"
                 )
             image.load()
             # After load: TIFFs have turned themselves by then and say so in EXIF.
             turn = UPRIGHT.get(image.getexif().get(0x0112, 1))
             upright = image if turn is None else image.transpose(turn)
             return _rgb(upright, bits=_grey_bits(image))
-    except UneError:
+    except (UneError, FileNotFoundError):
         raise
-    except FileNotFoundError as error:
-        raise UneError(f"{path}: no such file") from error
     except Exception as error:  # Decoders of hostile bytes raise nearly anything.
         cause = " ".join(str(error).split()) or type(error).__name__
-        raise UneError(f"{path}: cannot decode: {cause}") from error
+        if isinstance(error, UnidentifiedImageError) and isinstance(file, io.BytesIO):
+            cause = "cannot identify image file"  # Pillow's text has a memory address.
+        raise UneError(f"cannot decode: {cause}") from error
 
 
 def _grey_bits(image: Image.Image) -> int:

@@ -208,6 +208,32 @@ def test_files_that_are_no_images_are_refused_and_named(tmp_path):
         images.decode(tmp_path / "pipe.jpg")
 
 
+def test_bytes_decode_as_the_file_that_they_are_from(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture().save(tmp_path / "a.jpg", exif=exif)
+    data = (tmp_path / "a.jpg").read_bytes()
+    got, expected = images.decode(data), images.decode(tmp_path / "a.jpg")
+    assert got.size == (8, 12)
+    np.testing.assert_array_equal(np.asarray(got), np.asarray(expected))
+
+
+def test_bytes_that_are_no_images_are_refused_by_their_cause_alone(tmp_path):
+    picture().save(tmp_path / "a.gif")
+    gif = (tmp_path / "a.gif").read_bytes()
+    for data in (b"hello", gif, b"\x89PNG\r\n\x1a\n"):
+        with pytest.raises(UneError) as refusal:
+            images.decode(data)
+        assert str(refusal.value) == "cannot decode: cannot identify image file"
+    with pytest.raises(UneError) as refusal:
+        images.decode(b"")
+    assert str(refusal.value) == "empty file (0 bytes); fetch it again"
+    picture(64, 64).save(tmp_path / "a.png")
+    cut = (tmp_path / "a.png").read_bytes()[:100]
+    with pytest.raises(UneError, match="^cannot decode: image file is truncated"):
+        images.decode(cut)
+
+
 def test_formats_outside_the_list_are_refused_whatever_their_name(tmp_path):
     picture().save(tmp_path / "a.gif")
     (tmp_path / "a.gif").rename(tmp_path / "a.png")
@@ -237,6 +263,8 @@ def test_bombs_are_refused_from_the_header(tmp_path, side, monkeypatch):
     bomb(tmp_path / "bomb.png", side)
     with pytest.raises(UneError, match="bomb.png.*pixels"):
         images.decode(tmp_path / "bomb.png")
+    with pytest.raises(UneError, match="pixels"):
+        images.decode((tmp_path / "bomb.png").read_bytes())
 
 
 def test_the_pixel_limit_is_inclusive(tmp_path):
