@@ -64,7 +64,7 @@ def read(path: str | os.PathLike[str]) -> Attributes:
     ...     read(file).values.tolist()
     [[True], [False]]
     """
-    lines = _lines(path)
+    lines = read_lines(path)
     if re.fullmatch(r"\d{1,12}", lines[0].strip(), re.ASCII):
         return _read_celeba(path, lines)
     return _read_csv(path, lines)
@@ -164,7 +164,7 @@ def read_partition(path: str | os.PathLike[str]) -> dict[str, int]:
         UneError: the file cannot be read, or a line is malformed (with its number).
     """
     partition: dict[str, int] = {}
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         key, _, part = (text.strip() for text in line.strip().rpartition(" "))
         if not key or part not in ("0", "1", "2"):
             raise UneError(f"{path}, line {number}: expected a key and 0, 1 or 2")
@@ -260,7 +260,12 @@ def _plain_key(key: str) -> str:
     return key
 
 
-def _lines(path: str | os.PathLike[str]) -> list[str]:
+def read_lines(path: str | os.PathLike[str]) -> list[str]:
+    """The lines of a UTF-8 text file, without empty ones at its end.
+
+    Raises:
+        UneError: the file is no text, empty, or cannot be read.
+    """
     try:
         with open(path, encoding="utf-8-sig") as file:
             lines = file.read().rstrip().split("\n")

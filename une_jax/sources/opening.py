@@ -5,10 +5,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from une_jax.errors import UneError
+from une_jax.sources import partitions
 from une_jax.sources.base import Source, check, only
+from une_jax.sources.celeba import is_celeba, open_celeba
+from une_jax.sources.classes import as_partitions, open_classes
 from une_jax.sources.folder import open_folder
 
-READERS: dict[str, Callable[[Path], Source]] = {"folder": open_folder}
+READERS: dict[str, Callable[[Path], Source]] = {
+    "folder": open_folder,
+    "celeba": open_celeba,
+    "classes": open_classes,
+}
 
 
 def open(
@@ -24,15 +31,17 @@ def open(
     Raises:
         UneError: there is nothing of this kind, or it is malformed.
     """
-    if kind == "auto":
-        kind = kind_of(Path(path))
-    if kind not in READERS:
+    if kind not in ("auto", *READERS):
         raise UneError(f"unknown kind of source {kind!r}; use {', '.join(READERS)}")
-    source = READERS[kind](Path(path))
+    source = _recognise(Path(path)) if kind == "auto" else READERS[kind](Path(path))
     check(source)
-    return source if partition is None else only(source, partition)
+    return source if partition is None else only(source, partitions.of_name(partition))
 
 
-def kind_of(path: Path) -> str:
-    """What `open` takes a path for."""
-    return "folder"
+def _recognise(path: Path) -> Source:
+    if is_celeba(path):
+        return open_celeba(path)
+    folder = open_folder(path)
+    classes = as_partitions(folder)
+    many = classes is not None and len(classes.columns["class"].unique()) > 1
+    return classes if classes is not None and many else folder

@@ -86,4 +86,6 @@ def test_keys_take_few_bytes_beside_their_text():
     )
     got, _ = Keys.sort(words)
     assert got.array.nbytes <= 9000 * (64 + 8 + 1)
-    assert sys.getsizeof("0" * 64) > 64 + 8 + 1  # what one of a list would take, at least
+    assert (
+        sys.getsizeof("0" * 64) > 64 + 8 + 1
+    )  # what one of a list would take, at least
