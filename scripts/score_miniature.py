@@ -40,10 +40,10 @@ def main(args: Args) -> None:
     from une_jax import miniature, zoo
     from une_jax.cli.build import Build
     from une_jax.cli.faces import ATTRIBUTES, IMAGES, Faces
-    from une_jax.cli.main import start_jax
+    from une_jax.cli.devices import configure_jax
     from une_jax.miniature import truth
 
-    start_jax()
+    configure_jax()
     faces = args.out / "faces"
     Faces(out=faces, n=args.n, seed=args.seed).run()
     Build(

@@ -1,35 +1,59 @@
-"""``une-jax build``: a folder of images -> a NoiseZoo of noise and embeddings."""
+"""``une-jax build``: a collection of images -> a NoiseZoo of noise and embeddings."""
 
-import concurrent.futures as cf
-import os
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+import tyro
 
-from une_jax import attributes, images, zoo
+from une_jax import zoo
+from une_jax.cli import cluster as cluster_
 from une_jax.cli import names, retry
-from une_jax.cli.job import Job
+from une_jax.cli.cluster import Cluster
 from une_jax.cli.options import OWN_DEFAULT, Json
+from une_jax.cli.plan import plan, say
 from une_jax.cli.progress import Progress
 from une_jax.errors import UneError
-from une_jax.zoo.manifest import DTYPES
 
 if TYPE_CHECKING:
     from une_jax.cli.encoder import Encoder
     from une_jax.cli.generator import Generator
+    from une_jax.cli.job import Job
+
+# Shards of small collections are small, so that little is lost; of large ones larger,
+# so that the manifest stays light.
+SHARD_ROWS, MANY_ROWS, LARGE_SHARD_ROWS = 256, 100_000, 1024
+# A fold rewrites the manifest: at most this often as its shards grow by one part in...
+FOLD_PART = 64
 
 
 @dataclass(frozen=True, kw_only=True)
 class Build:
-    """Invert and embed a folder of images into a NoiseZoo; goes on where it stopped."""
+    """Invert and embed a collection of images into a NoiseZoo; goes on where it
+    stopped."""
 
     images: Path
-    """folder of images; a row's key is its path below this folder"""
+    """folder of images (a row's key is its path below it), CelebA's folder, class
+    folders, Parquet or Arrow files of a Hugging Face dataset, or webdataset tars"""
     out: Path
     """the NoiseZoo's folder, new or to be continued"""
+    source: Literal[
+        "auto", "folder", "celeba", "classes", "parquet", "arrow", "webdataset"
+    ] = "auto"
+    """what lies at --images"""
+    partition: Annotated[Literal["train", "validation", "test"] | None, OWN_DEFAULT] = (
+        None
+    )
+    """use only this part of a source that has parts"""
+    limit: Annotated[int | None, OWN_DEFAULT] = None
+    """use only the first so many images"""
+    skip_duplicates: bool = False
+    """look for files of the very same bytes first, and compute only the first of each"""
+    attributes: Annotated[Path | None, OWN_DEFAULT] = None
+    """list_attr_celeba.txt, or a CSV or Parquet file whose first column is the key"""
     generator: Annotated[tuple[str, ...], OWN_DEFAULT] = ()
     """NAME=PATH_OR_ID or a built-in name (mini-sd15, sd15), one or more"""
     encoder: Annotated[tuple[str, ...], OWN_DEFAULT] = ()
@@ -37,67 +61,100 @@ class Build:
     preprocess: Annotated[tuple[str, ...], OWN_DEFAULT] = ()
     """VIEW=RECIPE, where an encoder is to see other pixels than its own files say
     (dinov3-paper: from -1 to 1, as the paper's code feeds DINOv3)"""
-    attributes: Annotated[Path | None, OWN_DEFAULT] = None
-    """list_attr_celeba.txt, or a CSV whose first column is the file"""
     steps: int = 50
     """DDIM steps"""
     eval_at: Literal["source", "target"] = "source"
     """inversion evaluates the model at its own timestep, or at the next (diffusers)"""
-    method: Literal["ddim", "fixed-point"] = "ddim"
-    """fixed-point repeats each step until sampling would undo it: up to ten times
-    the model calls, and a far smaller round trip error"""
+    method: Literal["ddim", "fixed-point", "exact", "dpm-encoder"] = "ddim"
+    """fixed-point repeats each step until sampling would undo it (up to ten times the
+    model calls); exact is BDIA, a pair of samples that gives the image back to rounding;
+    dpm-encoder stores the whole noise of a stochastic sampler"""
+    eta: float = 0.1
+    """dpm-encoder: the sampler's noise, above 0 up to 1"""
+    seed: int = 0
+    """dpm-encoder: of that noise"""
     prompt: str = ""
-    """the prompt that inversion is conditioned on; no guidance"""
+    """the prompt that inversion is conditioned on"""
+    prompts: Annotated[Path | None, OWN_DEFAULT] = None
+    """a CSV file of key,prompt: a prompt for each image"""
+    guidance: float = 1.0
+    """scale of classifier-free guidance, 1 for none (consistency models embed it)"""
+    negative: str = ""
+    """the prompt that guidance leads away from"""
+    round_trip: Literal["none", "latent", "pixels"] = "latent"
+    """what is measured by sampling the image back from its noise, which takes as long
+    again: nothing, the latents' error, or the pixels' PSNR too"""
+    controls: bool = False
+    """also store the clean latents and their forward-noised twins, for probe's controls"""
     size: Annotated[int | None, OWN_DEFAULT] = None
     """edge of the square images in pixels (default: the generator's own)"""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """of the UNet and the encoders; the VAE and the schedule are always float32"""
     batch_size: Annotated[int | None, OWN_DEFAULT] = None
     """images a call over all devices (default: by latent size and device)"""
-    shard_rows: int = 256
-    """rows a shard"""
-    limit: Annotated[int | None, OWN_DEFAULT] = None
-    """use only the first so many images"""
-    controls: bool = False
-    """also store the clean latents and their forward-noised twins, for probe's controls"""
+    shard_rows: Annotated[int | None, OWN_DEFAULT] = None
+    """rows a shard (default: 256; 1024 where there are more than 100,000 rows)"""
     retry: Annotated[Literal["failed"] | None, OWN_DEFAULT] = None
     """compute the rows that failed earlier once more"""
     dry_run: bool = False
-    """say what would be done, and do nothing"""
+    """say what would be done, how much it is and how long it would take here"""
+    cluster: Annotated[Cluster, tyro.conf.OmitArgPrefixes] = field(
+        default_factory=Cluster
+    )
     json: Json = False
 
     def run(self) -> dict[str, Any]:
-        for option in ("limit", "batch_size", "size"):
+        for option in ("limit", "batch_size", "size", "shard_rows"):
             value = getattr(self, option)
             if value is not None and value < 1:
                 name = option.replace("_", "-")
                 raise UneError(f"--{name} {value}: use 1 or more")
-        keys = images.list_images(self.images)
-        keys = keys[: self.limit]
-        names_, values = self._attributes(keys)
-        models = self._load(rows=min(self.shard_rows, len(keys)))
-        manifest = zoo.Manifest(
-            views=tuple(view for model in models for view in model.views),
-            source=zoo.describe_source(self.images.resolve().name, keys, self.size),
-            row_count=len(keys),
-            shard_rows=min(self.shard_rows, len(keys)),
-            attribute_names=names_,
-        )
+        if self.prompts is not None and self.prompt:
+            raise UneError("--prompt and --prompts: give one of the two")
+        engine = self.cluster.engine
         if self.dry_run:
-            return self._plan(manifest)
-        job = Job(self.images, keys, names_, values, models)
-        writer = zoo.create(self.out, manifest)
+            return plan(self.prepare())
+        if engine == "ray":
+            from une_jax.cli import on_ray
+
+            on_ray.run(self)
+            zoo.Writer(self.out).fold()
+            return summary(self.out)
+        if engine == "distributed":
+            cluster_.join(self.cluster)
+        job = self.prepare()
+        writer = zoo.create(self.out, job.manifest)
         self._fill(writer, job)
         return summary(self.out)
 
-    def _attributes(self, keys: list[str]) -> tuple[tuple[str, ...], np.ndarray]:
-        if self.attributes is None:
-            return (), np.zeros((len(keys), 0), bool)
-        table = attributes.read(self.attributes)
-        extra = "error" if self.limit is None else "ignore"
-        return table.names, np.asarray(attributes.align(table, keys, extra=extra))
+    def prepare(self) -> "Job":
+        """The rows and the models, loaded, and the zoo that they will make."""
+        from une_jax.cli.collection import collect
+        from une_jax.cli.job import Job
 
-    def _load(self, rows: int) -> list["Generator | Encoder"]:
+        collection = collect(
+            self.images,
+            kind=self.source,
+            partition=self.partition,
+            labels=self.attributes,
+            prompts=self.prompts,
+            limit=self.limit,
+            skip_twins=self.skip_duplicates,
+        )
+        n = len(collection.source.keys)
+        usual = SHARD_ROWS if n <= MANY_ROWS else LARGE_SHARD_ROWS
+        shard_rows = min(self.shard_rows or usual, n)
+        models = self._load(rows=shard_rows)
+        manifest = zoo.Manifest(
+            views=tuple(view for model in models for view in model.views),
+            source=collection.describe(self.size),
+            row_count=n,
+            shard_rows=shard_rows,
+            attribute_names=collection.attribute_names,
+        )
+        return Job(manifest, collection, models)
+
+    def _load(self, rows: int) -> Sequence["Generator | Encoder"]:
         if not self.generator + self.encoder:
             raise UneError("nothing to do: give --generator or --encoder")
         from une_jax.cli.encoder import load_encoder
@@ -107,7 +164,12 @@ class Build:
             steps=self.steps,
             eval_at=self.eval_at,
             method=self.method,
-            prompt=self.prompt,
+            prompt=self.prompt if self.prompts is None else None,
+            guidance=self.guidance,
+            negative=self.negative,
+            eta=self.eta,
+            seed=self.seed,
+            round_trip=self.round_trip,
             size=self.size,
             dtype=self.dtype,
             controls=self.controls,
@@ -143,88 +205,98 @@ class Build:
                 )
         return pairs
 
-    def _plan(self, manifest: zoo.Manifest) -> dict[str, Any]:
-        sizes = {
-            view.name: int(np.prod(view.shape)) * DTYPES[view.dtype].itemsize
-            for view in manifest.views
-        }
-        calls = self.steps - (self.eval_at == "source")  # N timesteps, N - 1 ways
-        if self.method == "fixed-point":
-            from une_jax.cli.programs import REFINE
+    def redo(self) -> dict[int, list[int]]:
+        """Committed shards, and those of their rows that are to be computed anew."""
+        return retry.failed_rows(self.out) if self.retry == "failed" else {}
 
-            calls *= REFINE["max_calls"]
-        return {
-            "dry_run": True,
-            "rows": manifest.row_count,
-            "shards": manifest.shard_count,
-            "bytes_per_row": sizes,
-            "bytes": manifest.row_count * sum(sizes.values()),
-            "unet_calls": manifest.row_count * calls * len(self.generator),
-        }
+    def todo(self, writer: zoo.Writer) -> list[int]:
+        """The shards that are not there, or hold rows to be computed anew."""
+        return sorted({*writer.pending(), *self.redo()})
 
-    def _fill(self, writer: zoo.Writer, job: Job) -> None:
-        pending = writer.pending()
-        redo = retry.failed_rows(self.out) if self.retry == "failed" else {}
-        todo = sorted({*pending, *redo})
-        rows = sum(len(redo.get(i, writer.rows_of(i))) for i in todo)
-        total = writer.manifest.row_count
-        done = total - sum(len(writer.rows_of(i)) for i in pending)
-        if done and pending:
-            print(f"{self.out}: {done} of {total} rows are there", file=sys.stderr)
-        with (
-            cf.ThreadPoolExecutor(max(2, (os.cpu_count() or 2) // 2)) as pool,
-            Progress(rows, "inverting" if self.generator else "embedding") as progress,
-        ):
-            wanted = [list(redo.get(i, writer.rows_of(i))) for i in todo]
-            ahead = job.start_reading(pool, wanted[0]) if todo else []
-            for n, (shard, part) in enumerate(zip(todo, wanted, strict=True)):
-                reading = ahead  # the next shard is read while this one is computed
-                ahead = (
-                    job.start_reading(pool, wanted[n + 1]) if n + 1 < len(todo) else []
-                )
-                arrays, table = job.compute(writer.manifest, part, reading, progress)
-                if shard in redo:
-                    whole = retry.merge(self.out, shard, part, arrays, table)
-                    writer.commit(shard, *whole, replace=True)
-                else:
-                    writer.commit(shard, arrays, table)
-                progress.shard(f"shard {shard} written")
+    def _fill(self, writer: zoo.Writer, job: "Job") -> None:
+        from une_jax.cli.worker import Worker
+
+        redo, todo = self.redo(), self.todo(writer)
+        manifest = writer.manifest
+        done = sum(shard.rows for shard in manifest.shards)
+        if done and todo:
+            print(f"{self.out}: {done} of {manifest.row_count} rows are there", file=sys.stderr)  # fmt: skip
+        distributed = self.cluster.engine == "distributed"
+        if distributed:
+            todo = cluster_.agree(todo, manifest.shard_count)
+        place, count = self.cluster.share()
+        todo = [shard for shard in todo if shard % count == place]
+        alone = count == 1 and not distributed
+        rows = sum(len(redo.get(i, manifest.rows_of(i))) for i in todo)
+        what = "inverting" if self.generator else "embedding"
+        try:
+            with (
+                Progress(rows, what) as progress,
+                Worker(writer, job, progress, redo) as worker,
+            ):
+                folded = len(manifest.shards)
+                for n, shard in enumerate(todo):
+                    worker.shard(shard, then=todo[n + 1] if n + 1 < len(todo) else None)
+                    since = n + len(manifest.shards) - folded
+                    if alone and since * FOLD_PART >= max(1, folded):
+                        writer.fold()
+                        folded += since
+                worker.finish()
+        finally:
+            if alone:
+                writer.fold()
+        if distributed:
+            cluster_.meet("built")
+            if cluster_.is_first():
+                writer.fold()
+            cluster_.meet("folded")
 
     def text(self, result: dict[str, Any]) -> str:
         if result.get("dry_run"):
-            views = result["bytes_per_row"].items()
-            per_row = ", ".join(f"{name} {_size(b)}" for name, b in views)
-            most = "at most " if self.method == "fixed-point" else ""
-            return (
-                f"{result['rows']} rows in {result['shards']} shard(s), "
-                f"{_size(result['bytes'])} (a row: {per_row}), "
-                f"{most}{result['unet_calls']} UNet calls; nothing was written"
-            )
+            return say(result)
         lines = [f"{self.out}: {result['ok']} rows ok, {result['failed']} failed"]
+        if result["skipped"]:
+            lines[0] += f", {result['skipped']} skipped"
+        if result["missing"]:
+            lines[0] += f", {result['missing']} still to come"
         lines += [f"  failed: {key}: {why}" for key, why in result["failures"][:10]]
         if len(result["failures"]) > 10:
             lines.append(f"  and {len(result['failures']) - 10} more")
+        if result["duplicates"]:
+            lines.append(
+                f"  {result['duplicates']} images are byte for byte another's "
+                "(--skip-duplicates leaves them out)"
+            )
         return "\n".join(lines)
 
 
-def _size(count: int | float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} GB"
-
-
 def summary(path: Path) -> dict[str, Any]:
-    """How many rows a zoo has, and which of them failed."""
-    rows = zoo.open(path).all_rows
-    failures = [
-        [key, reason]
-        for key, status, reason in zip(
-            *(rows.column(c).to_pylist() for c in ("key", "status", "reason")),
-            strict=True,
+    """What became of a zoo's rows: counts, the failed ones' reasons, duplicates.
+
+    ``duplicates`` are computed rows whose image file is another row's, to the byte.
+    """
+    opened = zoo.open(path)
+    shards = opened.manifest.shards
+    counts = {
+        status: sum(getattr(shard, status) for shard in shards)
+        for status in ("ok", "failed", "skipped")
+    }
+    failures, digests = [], []
+    for shard in shards:
+        rows = opened.shard_rows(shard.index)
+        keys, states, reasons, hexes = (
+            rows.column(name).to_pylist()
+            for name in ("key", "status", "reason", "sha256")
         )
-        if status == "failed"
-    ]
-    ok = rows.num_rows - len(failures)
-    return {"zoo": str(path), "ok": ok, "failed": len(failures), "failures": failures}
+        states = np.array(states)
+        failures += [[keys[i], reasons[i]] for i in np.flatnonzero(states == "failed")]
+        known = "".join(hexes[i] for i in np.flatnonzero(states != "skipped"))
+        digests.append(np.frombuffer(bytes.fromhex(known), "V32"))
+    files = np.concatenate([np.empty(0, "V32"), *digests])
+    return {
+        "zoo": str(path),
+        **counts,
+        "missing": opened.manifest.row_count - sum(counts.values()),
+        "failures": failures,
+        "duplicates": len(files) - len(np.unique(files)),
+    }

@@ -2,16 +2,15 @@
 
 import json
 import math
-import os
 import signal
 import sys
-from pathlib import Path
 from typing import Any, Protocol
 
 import tyro
 
 from ports.checkpoint import CheckpointError
 from une_jax.cli import build, demo, edit, faces, probe, report, verify
+from une_jax.cli.devices import configure_jax
 from une_jax.cli.options import join_repeated
 from une_jax.errors import UneError
 
@@ -54,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        start_jax()
+        configure_jax()
         result = command.run()
         print(to_json(result) if command.json else command.text(result))
         return int(result.get("exit_code", 0))
@@ -81,23 +80,6 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def start_jax() -> None:
-    """float32 means float32, and a second run does not compile again."""
-    import jax
-
-    # transformers, here for its tokenizer, would remark that there is no torch.
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-
-    jax.config.update("jax_default_matmul_precision", "float32")
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        jax.config.update("jax_compilation_cache_dir", str(Path(home) / "une_jax/xla"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    devices = jax.devices()
-    names = dict.fromkeys((devices[0].platform, devices[0].device_kind))
-    print(f"une-jax: {len(devices)} x {' '.join(names)}", file=sys.stderr)
 
 
 def _terminate(signum: int, frame: Any) -> None:

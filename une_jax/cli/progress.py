@@ -8,18 +8,20 @@ from tqdm import tqdm
 
 
 class Progress:
-    """Counts images. ``with Progress(n, "inverting") as p: p.add(k)``."""
+    """Counts images. ``with Progress(n, "inverting") as p: p.add(k)``.
 
-    def __init__(self, total: int, what: str, done: int = 0):
-        self.total, self.what, self.first = total, what, done
-        self.done, self.start = done, time.monotonic()
+    ``quiet`` is for work that somebody else reports.
+    """
+
+    def __init__(self, total: int, what: str, *, quiet: bool = False):
+        self.total, self.what, self.quiet = total, what, quiet
+        self.done, self.start = 0, time.monotonic()
         self.bar = tqdm(
             total=total,
-            initial=done,
             desc=what,
             unit="img",
             dynamic_ncols=True,
-            disable=not sys.stderr.isatty(),
+            disable=quiet or not sys.stderr.isatty(),
         )
 
     def __enter__(self) -> "Progress":
@@ -33,6 +35,10 @@ class Progress:
     ) -> None:
         self.bar.close()
 
+    def expect(self, total: int) -> None:
+        """It has turned out how many there are."""
+        self.total = self.bar.total = total
+
     def add(self, n: int) -> None:
         """n more images are through."""
         self.done += n
@@ -40,11 +46,13 @@ class Progress:
 
     def shard(self, note: str) -> None:
         """A shard is on disk: a log line where there is no bar."""
+        if self.quiet:
+            return
         if not self.bar.disable:
             self.bar.set_postfix_str(note)
             return
         seconds = time.monotonic() - self.start
-        rate = (self.done - self.first) / max(seconds, 1e-9)
+        rate = self.done / max(seconds, 1e-9)
         left = (self.total - self.done) / max(rate, 1e-9)
         print(
             f"{self.what}: {self.done}/{self.total} images, {rate:.1f} img/s, "
