@@ -47,5 +47,6 @@ from une_jax.zoo.reader import open as open
 from une_jax.zoo.rows import paper_split as paper_split
 from une_jax.zoo.rows import schema as schema
 from une_jax.zoo.verify import verify as verify
+from une_jax.zoo.writer import AlreadyCommitted as AlreadyCommitted
 from une_jax.zoo.writer import Writer as Writer
 from une_jax.zoo.writer import create as create

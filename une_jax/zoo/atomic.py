@@ -1,15 +1,19 @@
 """Files that are complete or absent, whenever the machine stops.
 
 Temporary file in the same folder, write, fsync, rename, fsync of the folder: after a
-power cut a name holds the old bytes or the new ones, never a part of them.
+power cut a name holds the old bytes or the new ones, never a part of them. A temporary
+file is locked by whom is writing it, so that only what the dead left is removed.
 """
 
 import contextlib
+import dataclasses
+import errno
 import fcntl
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from une_jax.errors import UneError
 
@@ -28,22 +32,63 @@ def write_bytes_atomically(path: Path, data: bytes) -> None:
     ...     Path(folder, "a").read_bytes(), leftovers(Path(folder))
     (b'123', [])
     """
-    temp = path.with_name(f"{TEMP_PREFIX}{path.name}.{secrets.token_hex(4)}")
-    try:
+    with staged(path, data) as file:
+        file.publish()
+
+
+@dataclasses.dataclass(frozen=True)
+class Staged:
+    """A file that is on disk in full, but not under its name yet; from `staged`."""
+
+    temp: Path
+    path: Path
+
+    def publish(self) -> None:
+        """Gives the file its name, durably.
+
+        Raises:
+            UneError: the file system refuses.
+        """
+        with _refusals(f"write {self.path}"):
+            os.replace(self.temp, self.path)
+            _sync_folder(self.path.parent)
+
+
+@contextlib.contextmanager
+def staged(path: Path, data: bytes) -> Iterator[Staged]:
+    """Writes `data` beside `path`, to be published or, when the block ends, dropped.
+
+    Raises:
+        UneError: the file system refuses; nothing is left then.
+    """
+    with contextlib.ExitStack() as stack:
+        with _refusals(f"write {path}"):
+            temp, descriptor = _new_temp(path, stack)
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            os.fsync(descriptor)
+        yield Staged(temp, path)
+
+
+def _new_temp(path: Path, stack: contextlib.ExitStack) -> tuple[Path, int]:
+    """A new file beside `path`, open and locked until the stack removes it."""
+    while True:
+        temp = path.with_name(f"{TEMP_PREFIX}{path.name}.{secrets.token_hex(4)}")
         # Not tempfile.mkstemp: its files are 0600, and a zoo may be shared.
-        descriptor = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temp, path)
-        except BaseException:
-            temp.unlink(missing_ok=True)
-            raise
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise UneError(f"cannot write {path}: {error.strerror}") from error
+        descriptor = os.open(temp, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        stack.callback(_quietly, os.close, descriptor)
+        stack.callback(_quietly, os.unlink, temp)  # no longer there once published
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return temp, descriptor
+        # Another process took it for a leftover before it was locked.
+
+
+def _quietly(call: Callable[..., None], *args: Any) -> None:
+    with contextlib.suppress(OSError):
+        call(*args)
 
 
 def make_folder(folder: Path) -> None:
@@ -55,11 +100,72 @@ def make_folder(folder: Path) -> None:
     if folder.is_dir():
         return
     make_folder(folder.parent)
-    try:
+    with _refusals(f"make folder {folder}"):
         folder.mkdir(exist_ok=True)
         _sync_folder(folder.parent)
-    except OSError as error:
-        raise UneError(f"cannot make folder {folder}: {error.strerror}") from error
+
+
+def remove_files(folder: Path, names: Iterable[str]) -> None:
+    """Removes files directly in `folder`, and it too if it is then empty; durably.
+
+    What is already missing is fine.
+
+    Raises:
+        UneError: the file system refuses.
+    """
+    if not folder.is_dir():
+        return
+    with _refusals(f"remove files from {folder}"):
+        for name in names:
+            (folder / name).unlink(missing_ok=True)
+        _sync_folder(folder)
+        try:
+            folder.rmdir()
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        else:
+            _sync_folder(folder.parent)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Lets one writer at a time work below `folder`, be it a process or a thread.
+
+    The lock goes with the process, so a killed one blocks nobody. Where the file system
+    has no such locks (some NFS mounts) there is no guard.
+
+    Raises:
+        UneError: there is no such folder.
+    """
+    with _refusals(f"open {folder}"):
+        descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Temporary files directly in `folder`: being written now, or left by the killed."""
+    return sorted(p for p in folder.glob(f"{TEMP_PREFIX}*") if p.is_file())
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes those of `leftovers` that nobody is writing, and nothing else.
+
+    Where the file system cannot tell, having no locks, they stay.
+    """
+    for path in leftovers(folder):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+            finally:
+                os.close(descriptor)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -71,27 +177,8 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Lets one process at a time write below `folder`.
-
-    The lock goes with the process, so a killed one blocks nobody. Where the file system
-    has no such locks (some NFS mounts) there is no guard.
-    """
-    descriptor = os.open(folder, os.O_RDONLY)
+def _refusals(doing: str) -> Iterator[None]:
     try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(descriptor)
-
-
-def leftovers(folder: Path) -> list[Path]:
-    """Temporary files directly in `folder` that a killed writer left behind."""
-    return sorted(p for p in folder.glob(f"{TEMP_PREFIX}*") if p.is_file())
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Removes what `leftovers` lists, and nothing else; hold the lock."""
-    for path in leftovers(folder):
-        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise UneError(f"cannot {doing}: {error.strerror}") from error

@@ -1,29 +1,29 @@
-"""`manifest.json`: one canonical spelling, sealed with its own sha256.
-
-Reading accepts exactly what writing produces. So a flipped byte, a foreign field, a
-field given twice and a hostile file are all refused at the door.
-"""
+"""`manifest.json` and the records in `commits/`: their bytes, and both put together."""
 
 import dataclasses
-import hashlib
-import json
 import os
 import reprlib
 from pathlib import Path
 from typing import Any, get_origin
 
 from une_jax.errors import UneError
-from une_jax.zoo import checks
-from une_jax.zoo.manifest import FORMAT_VERSION, File, Manifest, Shard, View
+from une_jax.zoo import checks, sealed
+from une_jax.zoo.manifest import (
+    FORMAT_VERSION,
+    File,
+    Manifest,
+    Shard,
+    View,
+    record_name,
+)
 
 FILE_NAME = "manifest.json"
+RECORDS = "commits"
 
 
 def to_bytes(manifest: Manifest) -> bytes:
     """The bytes of `manifest.json`; equal manifests give equal bytes."""
-    content = dataclasses.asdict(manifest)
-    digest = hashlib.sha256(_spell(content)).hexdigest()
-    return _spell({**content, "sha256": digest})
+    return sealed.to_bytes(vars(manifest))
 
 
 def from_bytes(data: bytes) -> Manifest:
@@ -32,21 +32,14 @@ def from_bytes(data: bytes) -> Manifest:
     Raises:
         UneError: on any other bytes.
     """
-    try:
-        content = json.loads(data.decode(), object_pairs_hook=_without_repeats)
-    except RecursionError as error:
-        raise UneError("not a manifest: nested too deeply") from error
-    except ValueError as error:
-        raise UneError(f"not a manifest: {error}") from error
-    checks.require(isinstance(content, dict), "manifest", "is not an object")
+    content = sealed.parse(data)
     version = content.get("format_version")
     if type(version) is not int or version != FORMAT_VERSION:
         raise UneError(
             f"format_version is {reprlib.repr(version)}, and this une-jax reads "
             f"{FORMAT_VERSION}; use the une-jax that wrote the zoo"
         )
-    content.pop("sha256", None)  # compared below, with all the rest
-    content = _fields(content, Manifest, "manifest")
+    _require_fields(content, Manifest, "manifest")
     for name in content["attribute_names"]:
         checks.text(name, "attribute_names")
     lists = {
@@ -55,13 +48,48 @@ def from_bytes(data: bytes) -> Manifest:
         "attribute_names": tuple(content["attribute_names"]),
     }
     manifest = Manifest(**{**content, **lists})
-    if to_bytes(manifest) != data:
-        raise UneError("altered: the content does not match its own sha256")
+    sealed.require_seal(content, data)
     return manifest
 
 
+def record_to_bytes(shard: Shard) -> bytes:
+    """The bytes of a shard's record."""
+    return sealed.to_bytes(vars(shard))
+
+
+def record_from_bytes(data: bytes) -> Shard:
+    """Reads what `record_to_bytes` wrote.
+
+    Raises:
+        UneError: on any other bytes.
+    """
+    content = sealed.parse(data)
+    shard = _shard(content)
+    sealed.require_seal(content, data)
+    return shard
+
+
 def load(folder: str | os.PathLike[str]) -> Manifest:
-    """The manifest of the zoo in `folder`.
+    """The manifest of the zoo in `folder`, with the shards that are not folded in yet.
+
+    Raises:
+        UneError: there is none, or it or a record is damaged.
+    """
+    # In this order: a record that a fold moves meanwhile is in one of them or both.
+    records = read_records(folder)
+    manifest = load_folded(folder)
+    shards = []
+    for name, data in records.items():
+        try:
+            shards.append(checked_record(manifest, name, data))
+        except UneError as error:
+            if Path(folder, name).exists():  # else it was folded, or replaced
+                raise UneError(f"{Path(folder, name)}: {error}") from error
+    return manifest.with_shards(shards) if shards else manifest
+
+
+def load_folded(folder: str | os.PathLike[str]) -> Manifest:
+    """The manifest of the zoo in `folder` as `manifest.json` has it.
 
     Raises:
         UneError: there is none, or it is damaged.
@@ -73,14 +101,15 @@ def load(folder: str | os.PathLike[str]) -> Manifest:
         raise UneError(f"{Path(folder, FILE_NAME)}: {error}") from error
 
 
-def read_bytes(folder: str | os.PathLike[str]) -> bytes:
-    """The bytes of the manifest in `folder`, unread.
+def read_bytes(folder: str | os.PathLike[str], size: int = -1) -> bytes:
+    """The bytes of the manifest in `folder`, unread; the first `size` if that is given.
 
     Raises:
         UneError: `folder` is no zoo.
     """
     try:
-        return Path(folder, FILE_NAME).read_bytes()
+        with open(Path(folder, FILE_NAME), "rb") as file:
+            return file.read(size)
     except OSError as error:
         raise UneError(
             f"{folder} is no NoiseZoo: cannot read its {FILE_NAME} "
@@ -88,44 +117,80 @@ def read_bytes(folder: str | os.PathLike[str]) -> bytes:
         ) from error
 
 
+def read_records(folder: str | os.PathLike[str]) -> dict[str, bytes]:
+    """The records in `folder`, by name below it and in order, unread.
+
+    Raises:
+        UneError: one cannot be read.
+    """
+    records = {}
+    for path in sorted(Path(folder, RECORDS).glob("[0-9]*.json")):
+        try:
+            records[f"{RECORDS}/{path.name}"] = path.read_bytes()
+        except FileNotFoundError:
+            pass  # it was folded just now
+        except OSError as error:
+            raise UneError(f"{path}: cannot read ({error.strerror})") from error
+    return records
+
+
+def checked_record(manifest: Manifest, name: str, data: bytes) -> Shard:
+    """The shard in a record, if it is one of the manifest's zoo and agrees with it.
+
+    Raises:
+        UneError: it does not, or the record is damaged.
+    """
+    hint = "remove it, and the next build computes the shard again"
+    try:
+        shard = record_from_bytes(data)
+        manifest.require_fit(shard)
+    except UneError as error:
+        raise UneError(f"{error}; {hint}") from error
+    if record_name(shard.index) != name:
+        raise UneError(f"is of shard {shard.index}; {hint}")
+    folded = manifest.shard(shard.index)
+    if folded not in (None, shard):
+        raise UneError(f"differs from {FILE_NAME}; remove it to keep the manifest's")
+    return shard
+
+
 def _view(content: Any) -> View:
-    content = _fields(content, View, "views")
+    _require_fields(content, View, "views")
     for length in content["shape"]:
         checks.integer(length, "views.shape", low=1)
     return View(**{**content, "shape": tuple(content["shape"])})
 
 
 def _shard(content: Any) -> Shard:
-    content = _fields(content, Shard, "shards")
-    files = {
-        part: File(**_fields(content[part], File, f"shards.{part}"))
-        for part in ("tensors", "table")
-    }
+    _require_fields(content, Shard, "shards")
+    for part in ("tensors", "table"):
+        _require_fields(content[part], File, f"shards.{part}")
+    files = {part: File(**content[part]) for part in ("tensors", "table")}
     return Shard(**{**content, **files})
 
 
-def _fields(content: Any, kind: type, where: str) -> dict[str, Any]:
-    """The fields of an object, if they are those of the dataclass, and of its types."""
+def _require_fields(content: Any, kind: type, where: str) -> None:
+    """Refuses an object unless its fields are those of the dataclass and of its types."""
     checks.require(isinstance(content, dict), where, "is not an object")
-    fields = {field.name: field.type for field in dataclasses.fields(kind)}
-    missing, unknown = sorted(set(fields) - set(content)), set(content) - set(fields)
-    checks.require(not missing, where, f"lacks {', '.join(missing)}")
-    checks.require(not unknown, where, f"has unknown {reprlib.repr(unknown)}")
-    for name, hint in fields.items():
-        # A tuple is a list in JSON, and an inner dataclass an object.
-        wanted = {str: str, int: int, tuple: list}.get(get_origin(hint) or hint, dict)
-        problem = f"is {reprlib.repr(content[name])}, not {wanted.__name__}"
-        checks.require(type(content[name]) is wanted, f"{where}.{name}", problem)
-    return content
+    wanted = FIELDS[kind]
+    if wanted.keys() != content.keys():
+        missing = sorted(wanted.keys() - content.keys())
+        unknown = reprlib.repr(sorted(content.keys() - wanted.keys()))
+        checks.require(not missing, where, f"lacks {', '.join(missing)}")
+        raise UneError(f"{where} has unknown {unknown}")
+    for name, type_ in wanted.items():
+        value = content[name]
+        if type(value) is not type_:
+            problem = f"is {reprlib.repr(value)}, not {type_.__name__}"
+            raise UneError(f"{where}.{name} {problem}")
 
 
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    checks.require(len(dict(pairs)) == len(pairs), "a field", "is there twice")
-    return dict(pairs)
+def _json_type(hint: Any) -> type:
+    """A tuple is a list in JSON, and an inner dataclass an object."""
+    return {str: str, int: int, tuple: list}.get(get_origin(hint) or hint, dict)
 
 
-def _spell(content: dict[str, Any]) -> bytes:
-    text = json.dumps(
-        content, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False
-    )
-    return (text + "\n").encode()
+FIELDS = {
+    kind: {field.name: _json_type(field.type) for field in dataclasses.fields(kind)}
+    for kind in (Manifest, View, Shard, File)
+}

@@ -1,8 +1,10 @@
 """What a NoiseZoo is asked to hold, and which of its shards are committed."""
 
+import bisect
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import ml_dtypes
@@ -12,8 +14,11 @@ from une_jax.zoo import checks
 
 FORMAT_VERSION = 1
 MAX_ROWS = 100_000_000
-KINDS = ("generator", "encoder", "control")
+KINDS = ("generator", "encoder", "control", "code")
+STATUSES = ("ok", "failed", "skipped")
 FIXED_COLUMNS = ("key", "sha256", "status", "reason", "split")
+MEASURES = ("residual", "round_trip", "psnr")
+COLUMN_TYPES = ("string", "int64", "float32", "bool")
 DTYPES = {
     "float32": np.dtype(np.float32),
     "float16": np.dtype(np.float16),
@@ -27,8 +32,9 @@ class View:
 
     Attributes:
         name: letters, digits, `.`, `_`, `-`; the tensor's name in each shard.
-        kind: "generator", "encoder", or "control" (latents of a generator's shape that
-            its noise is compared with).
+        kind: "generator", "encoder", "control" (latents of a generator's shape that its
+            noise is compared with) or "code" (what its noise needs beside it to decode:
+            the second sample of BDIA, the noise of each step of a DPM-Encoder).
         model_id: hub id or folder name of the checkpoint.
         weights_sha256: of the weights, in hex.
         config: the checkpoint's own configuration.
@@ -91,13 +97,18 @@ class File:
 class Shard:
     """A committed shard: `rows` rows in one safetensors and one Parquet file.
 
+    Of these `ok` have latents; `failed` and `skipped` ones have a reason instead.
+
     Raises:
-        UneError: a field is out of range, or a file is not named after the index; so no
-            name leads out of the zoo.
+        UneError: a field is out of range, a row is neither ok nor failed nor skipped,
+            or a file is not named after the index; so no name leads out of the zoo.
     """
 
     index: int
     rows: int
+    ok: int
+    failed: int
+    skipped: int
     tensors: File
     table: File
 
@@ -105,6 +116,14 @@ class Shard:
         checks.integer(self.index, "shards: index", low=0, high=MAX_ROWS)
         where = f"shards.{self.index}"
         checks.integer(self.rows, f"{where}.rows", low=1)
+        for status in STATUSES:
+            checks.integer(getattr(self, status), f"{where}.{status}", low=0)
+        counted = self.ok + self.failed + self.skipped
+        problem = (
+            f"has {self.rows} rows, but {self.ok} ok + {self.failed} failed + "
+            f"{self.skipped} skipped"
+        )
+        checks.require(counted == self.rows, where, problem)
         for file, name in (
             (self.tensors, tensors_name(self.index)),
             (self.table, table_name(self.index)),
@@ -120,6 +139,11 @@ def tensors_name(index: int) -> str:
 def table_name(index: int) -> str:
     """Where the rows of a shard lie below the zoo."""
     return f"rows/{index:05d}.parquet"
+
+
+def record_name(index: int) -> str:
+    """Where the record of a shard lies until it is folded into the manifest."""
+    return f"commits/{index:05d}.json"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -155,21 +179,44 @@ class Manifest:
         names = [view.name for view in self.views]
         checks.require(bool(names), "views", "are empty; ask for a model")
         _different(names, "views")
-        for name in self.attribute_names:
-            checks.text(name, "attribute_names")
-            taken = name in FIXED_COLUMNS or name.startswith("residual/")
-            problem = f"have {name!r}, another column's name; rename the attribute"
-            checks.require(not taken, "attribute_names", problem)
-        _different(self.attribute_names, "attribute_names")
         _copy_json(self, "source", "source")
         _check_source(self.source, self.row_count)
+        for where, columns in (
+            ("attribute_names", self.attribute_names),
+            ("source.columns", tuple(self.columns)),
+        ):
+            for name in columns:
+                checks.text(name, where)
+                taken = name in (*FIXED_COLUMNS, "prompt")
+                taken = taken or name.partition("/")[0] in MEASURES
+                problem = f"have {name!r}, another column's name; rename it"
+                checks.require(not taken, where, problem)
+        _different(self.attribute_names, "attribute_names")
+        _different((*self.attribute_names, *self.columns), "source.columns")
         indices = [shard.index for shard in self.shards]
         checks.require(sorted(set(indices)) == indices, "shards", "are not in order")
         for shard in self.shards:
-            fits = shard.index < self.shard_count
-            fits = fits and shard.rows == len(self.rows_of(shard.index))
-            problem = "does not fit row_count and shard_rows"
-            checks.require(fits, f"shards.{shard.index}", problem)
+            self.require_fit(shard)
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Further columns of the rows: name -> type."""
+        return self.source.get("columns", {})
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """The columns that generators measure, as `residual/sd15`.
+
+        Always the residual; the round trip's error in the latent and the pixels' PSNR
+        by the setting `round_trip` ("latent", "pixels").
+        """
+        names = []
+        for view in self.views:
+            if view.kind == "generator":
+                count = {"latent": 2, "pixels": 3}
+                asked = count.get(str(view.settings.get("round_trip")), 1)
+                names += [f"{measure}/{view.name}" for measure in MEASURES[:asked]]
+        return tuple(names)
 
     @property
     def shard_count(self) -> int:
@@ -187,11 +234,25 @@ class Manifest:
         start = index * self.shard_rows
         return range(start, min(start + self.shard_rows, self.row_count))
 
-    def with_shard(self, shard: Shard) -> "Manifest":
-        """The manifest with `shard` committed, in place of any of that index."""
-        others = self.without_shard(shard.index).shards
-        shards = sorted((*others, shard), key=lambda shard: shard.index)
-        return dataclasses.replace(self, shards=tuple(shards))
+    def require_fit(self, shard: Shard) -> None:
+        """Raises `UneError` unless `shard` is one of this zoo's, of the right length."""
+        fits = shard.index < self.shard_count
+        fits = fits and shard.rows == len(self.rows_of(shard.index))
+        problem = "does not fit row_count and shard_rows"
+        checks.require(fits, f"shards.{shard.index}", problem)
+
+    def shard(self, index: int) -> Shard | None:
+        """Shard `index`, or None if it is not committed."""
+        at = bisect.bisect_left(self.shards, index, key=lambda shard: shard.index)
+        found = self.shards[at : at + 1]
+        return found[0] if found and found[0].index == index else None
+
+    def with_shards(self, shards: Iterable[Shard]) -> "Manifest":
+        """The manifest with `shards` committed, in place of any of their indices."""
+        known = {shard.index: shard for shard in self.shards}
+        known |= {shard.index: shard for shard in shards}
+        ordered = tuple(known[index] for index in sorted(known))
+        return dataclasses.replace(self, shards=ordered)
 
     def without_shard(self, index: int) -> "Manifest":
         """The manifest with shard `index` pending."""
@@ -200,7 +261,14 @@ class Manifest:
 
 
 def describe_source(
-    folder: str, keys: Sequence[str], size: int | None
+    folder: str,
+    keys: Sequence[str],
+    size: int | None,
+    *,
+    kind: str = "folder",
+    columns: dict[str, str] | None = None,
+    prompts: Sequence[str] | None = None,
+    hashed: bool = True,
 ) -> dict[str, Any]:
     """The `source` of a manifest.
 
@@ -208,18 +276,44 @@ def describe_source(
         folder: a name for the image folder (no path of one machine).
         keys: of all images in row order; stored as their count and their sha256.
         size: edge length of the square images in pixels; None where views differ.
+        kind: what the images came in: "folder", "celeba", "webdataset", ...
+        columns: further columns of the rows, name -> "string", "int64", "float32" or
+            "bool".
+        prompts: of all images in row order, if each has its own; stored as their sha256.
+        hashed: whether the image files were at hand, so that ok rows have their sha256.
     """
-    return {
+    source: dict[str, Any] = {
         "folder": folder,
         "images": len(keys),
         "keys_sha256": keys_sha256(keys),
+        "kind": kind,
         "size": size,
     }
+    if columns:
+        source["columns"] = columns
+    if prompts is not None:
+        source["prompts_sha256"] = prompts_sha256(prompts)
+    if not hashed:
+        source["hashed"] = False
+    return source
 
 
 def keys_sha256(keys: Sequence[str]) -> str:
     """The sha256 of the keys, one a line, in hex."""
     return hashlib.sha256("\n".join(keys).encode()).hexdigest()
+
+
+def prompts_sha256(prompts: Iterable[str]) -> str:
+    """The sha256 of the prompts, one `prompt_line` each, in hex."""
+    digest = hashlib.sha256()
+    for prompt in prompts:
+        digest.update(prompt_line(prompt))
+    return digest.hexdigest()
+
+
+def prompt_line(prompt: str) -> bytes:
+    """A prompt as one line of JSON, for it may have line breaks itself."""
+    return json.dumps(prompt).encode() + b"\n"
 
 
 def _check_source(source: dict[str, Any], row_count: int) -> None:
@@ -230,6 +324,16 @@ def _check_source(source: dict[str, Any], row_count: int) -> None:
     if source["size"] is not None:
         checks.integer(source["size"], "source.size", low=1)
     checks.integer(source["images"], "source.images", low=1)
+    checks.text(source.get("kind", "folder"), "source.kind")
+    columns = source.get("columns", {})
+    checks.require(isinstance(columns, dict), "source.columns", "is not an object")
+    for name, kind in columns.items():
+        checks.one_of(COLUMN_TYPES, kind, f"source.columns.{name}")
+    if "prompts_sha256" in source:
+        digest = source["prompts_sha256"]
+        checks.match(checks.SHA256, digest, "source.prompts_sha256")
+    right = type(source.get("hashed", True)) is bool
+    checks.require(right, "source.hashed", "is neither true nor false")
     same = source["images"] == row_count
     checks.require(same, "source.images", f"is not row_count ({row_count})")
 

@@ -1,10 +1,12 @@
-"""Reading a NoiseZoo: rows in memory, latents through the page cache."""
+"""Reading a NoiseZoo shard by shard, each when something of it is asked for."""
 
+import contextlib
 import dataclasses
 import difflib
 import functools
 import hashlib
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,91 +16,27 @@ from jaxtyping import Bool, Int
 
 from une_jax.errors import UneError
 from une_jax.zoo import codec, rows, tensors
+from une_jax.zoo.latents import Latents
 from une_jax.zoo.manifest import DTYPES, Manifest, Shard, View
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Block:
-    """The part of a view that one shard holds: rows [start, stop) of the committed."""
-
-    path: Path
-    offset: int
-    start: int
-    stop: int
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Latents:
-    """The ok rows of a view, (n, *shape), read when indexed and only as far as asked.
-
-    Index it like a numpy array along axis 0: an integer, a slice, an integer array or a
-    boolean mask gives a new numpy array; `np.asarray(latents)` reads all.
-    """
-
-    view: View
-    blocks: tuple[Block, ...]
-    ok: Int[np.ndarray, " n"]  # place of each ok row among the committed rows
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (len(self.ok), *self.view.shape)
-
-    @property
-    def dtype(self) -> np.dtype:
-        return DTYPES[self.view.dtype]
-
-    def __len__(self) -> int:
-        return len(self.ok)
-
-    def __getitem__(self, key: Any) -> np.ndarray:
-        places = self.ok[key]  # numpy's own rules, and its IndexError
-        wanted = np.ravel(places)
-        out = np.empty((len(wanted), *self.view.shape), self.dtype)
-        starts = np.array([block.start for block in self.blocks])
-        owner = np.searchsorted(starts, wanted, side="right") - 1
-        for i in np.unique(owner):
-            block, mine = self.blocks[i], np.flatnonzero(owner == i)
-            here = wanted[mine] - block.start
-            out[_run(mine)] = self._read(block)[_run(here)]
-        return out.reshape(*np.shape(places), *self.view.shape)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        if copy is False:
-            raise ValueError("latents lie on disk; reading them makes a copy")
-        values = self[:]
-        return values if dtype is None else values.astype(dtype)
-
-    def _read(self, block: Block) -> np.ndarray:
-        shape = (block.stop - block.start, *self.view.shape)
-        try:
-            return np.memmap(
-                block.path, self.dtype, mode="r", offset=block.offset, shape=shape
-            )
-        except (OSError, ValueError) as error:
-            raise UneError(f"{block.path}: cannot read: {error}") from error
-
-
-def _run(index: Int[np.ndarray, " m"]) -> slice | Int[np.ndarray, " m"]:
-    """A slice where the indices are consecutive: numpy copies it as one block."""
-    consecutive = index[-1] - index[0] == len(index) - 1 and (np.diff(index) == 1).all()
-    return slice(index[0], index[-1] + 1) if consecutive else index
+KEPT_SHARDS = 256  # whose headers and statuses stay in memory
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Zoo:
     """An open NoiseZoo; get one from `open`.
 
+    Only the manifest is in memory. A shard's files are read, and checked, when
+    something of that shard is asked for; `all_rows` and what is made from it
+    (`rows`, `keys`, `attributes`, `split`) read the rows of all shards, once.
+
     Attributes:
         path: its folder.
         manifest: its settings and committed shards.
-        all_rows: the rows of all committed shards, failed ones included.
-        blocks: per view, where its tensors lie.
     """
 
     path: Path
     manifest: Manifest
-    all_rows: pa.Table
-    blocks: dict[str, tuple[Block, ...]]
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -109,6 +47,21 @@ class Zoo:
     def complete(self) -> bool:
         """Whether all shards are committed."""
         return len(self.manifest.shards) == self.manifest.shard_count
+
+    def __getitem__(self, name: str) -> Latents:
+        """The latents of view `name`.
+
+        Raises:
+            UneError: there is none; it offers the closest names.
+        """
+        return Latents(zoo=self, view=self._view(name))
+
+    @functools.cached_property
+    def all_rows(self) -> pa.Table:
+        """The rows of all committed shards: ok, failed and skipped."""
+        tables = [self.shard_rows(shard.index) for shard in self.manifest.shards]
+        empty = rows.schema(self.manifest).empty_table()
+        return pa.concat_tables([empty, *tables]).combine_chunks()
 
     @functools.cached_property
     def rows(self) -> pa.Table:
@@ -150,19 +103,79 @@ class Zoo:
         """
         if part not in ("train", "test"):
             raise UneError(f"no split {part!r}; the zoo has train and test")
-        column = np.array(self.rows.column("split").to_pylist(), "<U5")
-        return np.flatnonzero(column == part)
+        return np.flatnonzero(rows.equals(self.rows, "split", part))
 
-    def __getitem__(self, name: str) -> Latents:
-        """The latents of view `name`.
+    def shard_rows(self, index: int) -> pa.Table:
+        """The rows of shard `index`: ok, failed and skipped.
 
         Raises:
-            UneError: there is none; it offers the closest names.
+            UneError: it is not committed, or its file is missing or damaged.
         """
+        return read_table(self.path, self.manifest, self._shard(index))
+
+    def shard_tensor(self, index: int, view: str) -> np.ndarray:
+        """A view of shard `index`, (rows, *shape), as a map of the file.
+
+        It lies beside `shard_rows`: rows that are not ok are zero.
+
+        Raises:
+            UneError: it is not committed, or its file is missing or malformed.
+        """
+        shard, described = self._shard(index), self._view(view)
+        file = self.path / shard.tensors.name
+        offset = self._offsets(index)[view]
+        try:
+            return np.memmap(
+                file,
+                DTYPES[described.dtype],
+                mode="r",
+                offset=offset,
+                shape=(shard.rows, *described.shape),
+            )
+        except (OSError, ValueError) as error:
+            raise UneError(f"{file}: cannot read: {error}") from error
+
+    @functools.cached_property
+    def ok_starts(self) -> Int[np.ndarray, " s"]:
+        """The place of each shard's first ok row among all of them; last, their number."""
+        return np.cumsum([0, *(shard.ok for shard in self.manifest.shards)])
+
+    def ok_rows(self, index: int) -> Int[np.ndarray, " ok"]:
+        """The places of the ok rows within shard `index`."""
+        shard = self._shard(index)
+        mixed = shard.ok < shard.rows
+        return self._mixed(index) if mixed else np.arange(shard.rows)
+
+    @functools.cached_property
+    def _mixed(self) -> Callable[[int], np.ndarray]:
+        def read(index: int) -> np.ndarray:
+            return read_ok_rows(self.path, self._shard(index)).astype(np.int32)
+
+        return functools.lru_cache(KEPT_SHARDS)(read)
+
+    @functools.cached_property
+    def _offsets(self) -> Callable[[int], dict[str, int]]:
+        def read(index: int) -> dict[str, int]:
+            shard = self._shard(index)
+            file = self.path / shard.tensors.name
+            return tensors.offsets(file, self.manifest.views, shard.rows)
+
+        return functools.lru_cache(KEPT_SHARDS)(read)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs, as one that loads batches; not what is cached."""
+        return {"path": self.path, "manifest": self.manifest}
+
+    def _shard(self, index: int) -> Shard:
+        shard = self.manifest.shard(index)
+        if shard is None:
+            raise UneError(f"{self.path}: shard {index} is not committed")
+        return shard
+
+    def _view(self, name: str) -> View:
         for view in self.manifest.views:
             if view.name == name:
-                ok = np.flatnonzero(rows.is_ok(self.all_rows))
-                return Latents(view=view, blocks=self.blocks[name], ok=ok)
+                return view
         close = difflib.get_close_matches(name, self.views, n=3) or self.views
         raise UneError(f"{self.path} has no view {name!r}; it has {', '.join(close)}")
 
@@ -170,31 +183,14 @@ class Zoo:
 def open(path: str | os.PathLike[str]) -> Zoo:
     """Opens the NoiseZoo in folder `path`; an unfinished one with what it has.
 
-    Reads and checks the manifest, the rows and the headers of the tensors. The latents
-    themselves are checked by `verify`.
+    Reads and checks the manifest. Rows are checked when they are first read, and so are
+    the headers of the tensors; the latents themselves by `verify`.
 
     Raises:
-        UneError: `path` is no zoo, or a file is missing or damaged.
+        UneError: `path` is no zoo, or its manifest is damaged.
     """
     folder = Path(path)
-    manifest = codec.load(folder)
-    tables = [schema_only(manifest)]
-    blocks: dict[str, list[Block]] = {view.name: [] for view in manifest.views}
-    start = 0
-    for shard in manifest.shards:
-        tables.append(read_table(folder, manifest, shard))
-        file = folder / shard.tensors.name
-        for name, offset in tensors.offsets(file, manifest.views, shard.rows).items():
-            stop = start + shard.rows
-            block = Block(path=file, offset=offset, start=start, stop=stop)
-            blocks[name].append(block)
-        start += shard.rows
-    return Zoo(
-        path=folder,
-        manifest=manifest,
-        all_rows=pa.concat_tables(tables).combine_chunks(),
-        blocks={name: tuple(parts) for name, parts in blocks.items()},
-    )
+    return Zoo(path=folder, manifest=codec.load(folder))
 
 
 def read_table(folder: Path, manifest: Manifest, shard: Shard) -> pa.Table:
@@ -204,21 +200,37 @@ def read_table(folder: Path, manifest: Manifest, shard: Shard) -> pa.Table:
         UneError: the file is missing, or not of the manifest's sha256.
     """
     file = folder / shard.table.name
-    try:
+    with _refusals(file):
         data = file.read_bytes()
+        if hashlib.sha256(data).hexdigest() != shard.table.sha256:
+            raise UneError("damaged, its sha256 is not the manifest's; restore it")
+        return rows.decode(data, manifest, shard.rows)
+
+
+def read_ok_rows(folder: Path, shard: Shard) -> Int[np.ndarray, " ok"]:
+    """The places of the ok rows within a shard, read from that column alone.
+
+    Raises:
+        UneError: the file is missing, or that column is damaged.
+    """
+    file = folder / shard.table.name
+    with _refusals(file):
+        if file.stat().st_size != shard.table.bytes:
+            raise UneError("damaged, its size is not the manifest's; restore it")
+        ok = np.flatnonzero(rows.read_ok(file, shard.rows))
+        if len(ok) != shard.ok:
+            raise UneError(f"{len(ok)} ok rows, and {shard.ok} in the manifest")
+        return ok
+
+
+@contextlib.contextmanager
+def _refusals(file: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise UneError(
             f"{file}: cannot read ({error.strerror}); restore the file, "
             "`une-jax verify` lists all that is wrong"
         ) from error
-    if hashlib.sha256(data).hexdigest() != shard.table.sha256:
-        raise UneError(f"{file}: damaged, its sha256 is not the manifest's; restore it")
-    try:
-        return rows.decode(data, manifest, shard.rows)
     except UneError as error:
         raise UneError(f"{file}: {error}") from error
-
-
-def schema_only(manifest: Manifest) -> pa.Table:
-    """The table of a zoo without rows."""
-    return rows.schema(manifest).empty_table()

@@ -1,45 +1,67 @@
 """The rows of a shard: one Parquet table, row i of it beside row i of each tensor."""
 
+import functools
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet as pq
 
 from une_jax.errors import UneError
-from une_jax.zoo import checks
-from une_jax.zoo.manifest import FIXED_COLUMNS, Manifest
+from une_jax.zoo.manifest import FIXED_COLUMNS, STATUSES, Manifest
+
+pc: Any = pyarrow.compute  # most of its functions are made when it is imported
+TYPES = {
+    "string": pa.string(),
+    "int64": pa.int64(),
+    "float32": pa.float32(),
+    "bool": pa.bool_(),
+}
 
 
-def paper_split(n: int) -> np.ndarray:
-    """The paper's 80/20 split of n rows: an (n,) array of "train" and "test".
+def paper_split(n: int, rows: range | None = None) -> np.ndarray:
+    """The paper's 80/20 split of n rows: "train" or "test" for each of `rows` (or all).
 
     `arange(n)` shuffled by numpy's legacy generator with seed 42; the first
     int(0.8 n) are "train" (github.com/chentasker/UNE, data_utils.train_test_split).
 
     >>> np.unique(paper_split(19_867), return_counts=True)[1].tolist()  # test, train
     [3974, 15893]
+    >>> paper_split(19_867, range(2, 6)).tolist()
+    ['train', 'train', 'test', 'train']
     """
-    order = np.arange(n)
+    train = _in_train(n)
+    return np.where(train if rows is None else train[_slice(rows)], "train", "test")
+
+
+@functools.lru_cache(maxsize=4)
+def _in_train(n: int) -> np.ndarray:
+    """(n,) bool, kept: shuffling 20 million rows takes seconds."""
+    order = np.arange(n, dtype=np.uint32)  # half the memory; the shuffle is the same
     np.random.RandomState(42).shuffle(order)
-    split = np.full(n, "test", dtype="<U5")
-    split[order[: int(0.8 * n)]] = "train"
-    return split
+    train = np.zeros(n, bool)
+    train[order[: int(0.8 * n)]] = True
+    train.flags.writeable = False
+    return train
 
 
 def schema(manifest: Manifest) -> pa.Schema:
     """The columns of the rows, in order.
 
-    key, sha256 (of the image file; "" if a failed one cannot be read), status ("ok" or
-    "failed"), reason ("" when ok), split; a nullable bool per attribute; a nullable
-    float32 `residual/<view>` per generator.
+    key, sha256 (of the image file; "" if a row that is not ok has none), status ("ok",
+    "failed" or "skipped"), reason ("" when ok), split; a nullable bool per attribute;
+    the nullable `manifest.columns`; prompt, if the images have their own; a nullable
+    float32 for each of `manifest.measures`.
     """
     texts = [pa.field(name, pa.string(), nullable=False) for name in FIXED_COLUMNS]
     attributes = [pa.field(name, pa.bool_()) for name in manifest.attribute_names]
-    residuals = [
-        pa.field(f"residual/{view.name}", pa.float32())
-        for view in manifest.views
-        if view.kind == "generator"
-    ]
-    return pa.schema([*texts, *attributes, *residuals])
+    more = [pa.field(name, TYPES[kind]) for name, kind in manifest.columns.items()]
+    if "prompts_sha256" in manifest.source:
+        more.append(pa.field("prompt", pa.string(), nullable=False))
+    measured = [pa.field(name, pa.float32()) for name in manifest.measures]
+    return pa.schema([*texts, *attributes, *more, *measured])
 
 
 def encode(table: pa.Table) -> bytes:
@@ -53,6 +75,7 @@ def encode(table: pa.Table) -> bytes:
         compression="none",
         use_dictionary=False,
         write_statistics=False,
+        write_page_checksum=True,
         store_schema=False,
         row_group_size=max(1, table.num_rows),
     )
@@ -65,15 +88,34 @@ def decode(data: bytes, manifest: Manifest, rows: int) -> pa.Table:
     Raises:
         UneError: no Parquet, or other columns, types or numbers of rows.
     """
+    return conform(_read(pa.BufferReader(data), rows, None), manifest)
+
+
+def read_ok(path: Path, rows: int) -> np.ndarray:
+    """(rows,) bool: whose status is ok; of the file, it reads little else.
+
+    Raises:
+        UneError: no Parquet, no such column, or it is damaged.
+        OSError: the file cannot be read.
+    """
+    with open(path, "rb") as file:
+        table = _read(file, rows, ["status"])
+    if table.column_names != ["status"] or table.column(0).type != pa.string():
+        raise UneError("it has no column of texts named status")
+    return is_ok(table)
+
+
+def _read(source: Any, rows: int, columns: list[str] | None) -> pa.Table:
     try:
-        table = pq.read_table(pa.BufferReader(data))
+        with pq.ParquetFile(source, page_checksum_verification=True) as file:
+            table = file.read(columns, use_threads=False)
         table.validate(full=True)
         _ = table.column_names  # raises where a name is no UTF-8
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UneError(f"not a Parquet file: {' '.join(str(error).split())}") from error
     if table.num_rows != rows:
         raise UneError(f"{table.num_rows} rows, not {rows}")
-    return conform(table, manifest)
+    return table
 
 
 def conform(table: pa.Table, manifest: Manifest) -> pa.Table:
@@ -95,41 +137,67 @@ def conform(table: pa.Table, manifest: Manifest) -> pa.Table:
     return pa.table(table.columns, schema=expected)
 
 
-def problems(table: pa.Table, split: np.ndarray) -> list[str]:
+def problems(table: pa.Table, manifest: Manifest, span: range) -> list[str]:
     """What is wrong with the rows of a shard; empty if nothing.
 
     Args:
         table: of the zoo's schema, as from `conform`.
-        split: `paper_split` of these rows.
+        manifest: of the zoo.
+        span: these rows, counted through the zoo.
     """
-    keys, digests, statuses, reasons, splits = (
-        table.column(name).to_pylist() for name in FIXED_COLUMNS
-    )
-    found = []
-    for i, (key, digest, status, reason) in enumerate(
-        zip(keys, digests, statuses, reasons, strict=True)
-    ):
-        known = checks.SHA256.fullmatch(digest) is not None
-        if not key or "\n" in key:
-            found.append(f"row {i}: key {key!r} is empty or has a line break")
-        if status not in ("ok", "failed"):
-            found.append(f"row {i} ({key}): status is {status!r}, not ok or failed")
-        elif (status == "ok") != (reason == ""):
-            found.append(f"row {i} ({key}): status {status} with reason {reason!r}")
-        if not known and (status == "ok" or digest != ""):
-            found.append(f"row {i} ({key}): {digest!r} is no sha256")
-    if len(set(keys)) != len(keys):
+    key, digest, status, reason, split = (table.column(c) for c in FIXED_COLUMNS)
+    ok, unread = pc.equal(status, "ok"), pc.equal(digest, "")
+    if manifest.source.get("hashed", True):
+        unread = pc.and_not(unread, ok)
+    no_key = pc.or_(pc.equal(key, ""), pc.match_substring(key, "\n"))
+    no_digest = pc.invert(pc.match_substring_regex(digest, "^[0-9a-f]{64}$"))
+    no_status = pc.invert(pc.is_in(status, pa.array(STATUSES)))
+    found = [
+        *_wrong(no_key, "key {} is empty or has a line break", key),
+        *_wrong(no_status, "{}: status is {}", key, status),
+        *_wrong(
+            pc.xor(ok, pc.equal(reason, "")),
+            "{}: status {} with reason {}",
+            *(key, status, reason),
+        ),
+        *_wrong(pc.and_not(no_digest, unread), "{}: {} is no sha256", key, digest),
+    ]
+    if pc.count_distinct(key).as_py() != table.num_rows:
         found.append("a key is there twice")
-    if splits != split.tolist():
+    if split.to_pylist() != paper_split(manifest.row_count, span).tolist():
         found.append("column split is not the paper's split")
-    for name in table.column_names:
-        if name.startswith("residual/"):
-            values = table.column(name).drop_null().to_numpy()
-            if not np.isfinite(values).all():
-                found.append(f"column {name} has NaN or infinity; write null")
+    for name in manifest.measures:
+        values = table.column(name).drop_null().to_numpy()
+        if not np.isfinite(values).all():
+            found.append(f"column {name} has NaN or infinity; write null")
     return found
+
+
+def _wrong(rows: pa.ChunkedArray, problem: str, *columns: pa.ChunkedArray) -> list[str]:
+    """The problem of the first of `rows` (a mask), told with its values in `columns`."""
+    wrong = np.flatnonzero(rows.to_numpy())
+    if not len(wrong):
+        return []
+    values = (repr(column[int(wrong[0])].as_py()) for column in columns)
+    rest = f" (and {len(wrong) - 1} more rows)" if len(wrong) > 1 else ""
+    return [f"row {wrong[0]}: {problem.format(*values)}{rest}"]
+
+
+def counts(table: pa.Table) -> dict[str, int]:
+    """How many rows are "ok", "failed" and "skipped"."""
+    status = table.column("status")
+    return {s: pc.sum(pc.equal(status, s)).as_py() or 0 for s in STATUSES}
 
 
 def is_ok(table: pa.Table) -> np.ndarray:
     """(rows,) bool: whose status is ok."""
-    return np.array([s == "ok" for s in table.column("status").to_pylist()], bool)
+    return equals(table, "status", "ok")
+
+
+def equals(table: pa.Table, column: str, value: str) -> np.ndarray:
+    """(rows,) bool: where a column of texts is `value`."""
+    return pc.equal(table.column(column), value).to_numpy()
+
+
+def _slice(rows: range) -> slice:
+    return slice(rows.start, rows.stop, rows.step)

@@ -1,19 +1,25 @@
 """Checking a NoiseZoo: every byte, every row, and that nothing else lies there."""
 
+import contextlib
 import hashlib
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from une_jax.errors import UneError
 from une_jax.zoo import atomic, codec, reader, rows, tensors
+from une_jax.zoo.keys import Rows
 from une_jax.zoo.manifest import (
     DTYPES,
+    STATUSES,
     File,
     Manifest,
     Shard,
-    keys_sha256,
+    record_name,
     table_name,
     tensors_name,
 )
@@ -23,36 +29,48 @@ def verify(path: str | os.PathLike[str]) -> list[str]:
     """What is wrong with the zoo in folder `path`; empty if it is sound and complete.
 
     Each problem starts with the name of a file below `path`. It reads every byte, one
-    shard at a time.
+    shard at a time, and keeps eight bytes a row. A record beside the manifest is no
+    problem: until it is folded in it is needed, and after that it does no harm.
 
     Raises:
         UneError: `path` is no zoo at all.
     """
     folder = Path(path)
+    records = codec.read_records(folder)
     data = codec.read_bytes(folder)
     try:
         manifest = codec.from_bytes(data)
     except UneError as error:
         return [f"{codec.FILE_NAME}: {error}"]
-    found = _incomplete(manifest)
-    split = rows.paper_split(manifest.row_count)
-    keys: list[str] = []
+    manifest, damaged = _with_records(manifest, records)
+    found = [f"{name}: {problem}" for name, problem in damaged.items()]
+    found += _incomplete(manifest, len(damaged))
+    seen = Rows()
     for shard in manifest.shards:
-        problems, shard_keys = _shard(folder, manifest, shard, split)
+        problems, table = _shard(folder, manifest, shard)
         found += problems
-        keys += shard_keys
-    repeated = len(keys) - len(set(keys))
-    if repeated:
-        found.append(f"rows: {repeated} keys are in more than one row")
-    elif len(keys) == manifest.row_count:
-        if keys_sha256(keys) != manifest.source["keys_sha256"]:
-            found.append("rows: the keys are not those of the manifest's source")
-    return found + _strays(folder, manifest)
+        if table is not None:
+            seen.add(table)
+    found += seen.problems(manifest, lambda: _keys(folder, manifest))
+    return found + _strays(folder, manifest, set(records))
 
 
-def _incomplete(manifest: Manifest) -> list[str]:
+def _with_records(
+    manifest: Manifest, records: dict[str, bytes]
+) -> tuple[Manifest, dict[str, str]]:
+    """The manifest with all sound records, and what is wrong with the others."""
+    shards, damaged = [], {}
+    for name, data in records.items():
+        try:
+            shards.append(codec.checked_record(manifest, name, data))
+        except UneError as error:
+            damaged[name] = str(error)
+    return manifest.with_shards(shards), damaged
+
+
+def _incomplete(manifest: Manifest, damaged: int) -> list[str]:
     done, all_shards = len(manifest.shards), manifest.shard_count
-    if done == all_shards:
+    if done + damaged >= all_shards:
         return []
     committed = sum(shard.rows for shard in manifest.shards)
     return [
@@ -62,9 +80,9 @@ def _incomplete(manifest: Manifest) -> list[str]:
 
 
 def _shard(
-    folder: Path, manifest: Manifest, shard: Shard, split: np.ndarray
-) -> tuple[list[str], list[str]]:
-    """The problems of a shard, and its keys as far as they can be read."""
+    folder: Path, manifest: Manifest, shard: Shard
+) -> tuple[list[str], pa.Table | None]:
+    """The problems of a shard, and its rows if they can be read."""
     damaged = {
         file.name: problem
         for file in (shard.tensors, shard.table)
@@ -72,19 +90,31 @@ def _shard(
     }
     found = [f"{name}: {problem}" for name, problem in damaged.items()]
     if shard.table.name in damaged:
-        return found, []
+        return found, None
     try:
         table = reader.read_table(folder, manifest, shard)
     except UneError as error:
-        return [*found, _below(folder, error)], []
-    span = manifest.rows_of(shard.index)
-    found += [
-        f"{shard.table.name}: {problem}"
-        for problem in rows.problems(table, split[span.start : span.stop])
-    ]
+        return [*found, _below(folder, error)], None
+    problems = rows.problems(table, manifest, manifest.rows_of(shard.index))
+    counts = rows.counts(table)
+    listed = {status: getattr(shard, status) for status in STATUSES}
+    if counts != listed:
+        problems.append(f"has {_counted(counts)}; in the manifest {_counted(listed)}")
+    found += [f"{shard.table.name}: {problem}" for problem in problems]
     if shard.tensors.name not in damaged:
         found += _tensors(folder, manifest, shard, rows.is_ok(table))
-    return found, table.column("key").to_pylist()
+    return found, table
+
+
+def _keys(folder: Path, manifest: Manifest) -> Iterator[str]:
+    for shard in manifest.shards:
+        with contextlib.suppress(UneError):
+            table = reader.read_table(folder, manifest, shard)
+            yield from table.column("key").to_pylist()
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {status}" for status, count in counts.items())
 
 
 def _bytes(folder: Path, file: File) -> str | None:
@@ -122,23 +152,30 @@ def _tensors(
     return [f"{shard.tensors.name}: {problem}" for problem in found]
 
 
-def _strays(folder: Path, manifest: Manifest) -> list[str]:
-    known = {codec.FILE_NAME}
+def _strays(folder: Path, manifest: Manifest, records: set[str]) -> list[str]:
+    known = {codec.FILE_NAME} | records
     for shard in manifest.shards:
         known |= {shard.tensors.name, shard.table.name}
-    pending = set(range(manifest.shard_count)) - {s.index for s in manifest.shards}
-    unfinished = {name(i) for i in pending for name in (tensors_name, table_name)}
     found = []
     for root, _, names in os.walk(folder):
         for name in names:
             file = Path(root, name).relative_to(folder).as_posix()
-            if file in unfinished:
-                found.append(f"{file}: not committed; the next build writes it again")
-            elif name.startswith(atomic.TEMP_PREFIX):
+            if file in known:
+                continue
+            if name.startswith(atomic.TEMP_PREFIX):
                 found.append(f"{file}: left by a killed build; the next one removes it")
-            elif file not in known:
+            elif (index := _index(file)) is None or index >= manifest.shard_count:
                 found.append(f"{file}: no part of the zoo; move it elsewhere")
+            elif record_name(index) not in records:
+                found.append(f"{file}: not committed; the next build writes it again")
     return sorted(found)
+
+
+def _index(file: str) -> int | None:
+    """Of which shard a file is, by its name; None if of none."""
+    digits = Path(file).stem
+    index = int(digits) if re.fullmatch("[0-9]{5,9}", digits) else 0
+    return index if file in (tensors_name(index), table_name(index)) else None
 
 
 def _below(folder: Path, error: UneError) -> str:

@@ -1,11 +1,14 @@
 """Writing a NoiseZoo shard by shard, so that it can stop anywhere and resume.
 
-A shard is committed by tensors, rows, manifest, in this order, each file atomically.
-What the manifest does not list does not exist: it is written again on resume, to the
-same bytes.
+A shard is committed by tensors, rows, record, in this order, each file atomically. What
+neither the manifest nor a record lists does not exist: it is written again on resume,
+to the same bytes. A commit costs the same in a zoo of ten shards and of ten thousand,
+for only `Writer.fold` rewrites the manifest.
 """
 
+import contextlib
 import dataclasses
+import functools
 import hashlib
 import os
 from pathlib import Path
@@ -14,22 +17,41 @@ import numpy as np
 import pyarrow as pa
 
 from une_jax.errors import UneError
-from une_jax.zoo import atomic, codec, rows, tensors
+from une_jax.zoo import atomic, codec, rows, sealed, tensors
 from une_jax.zoo.differences import differences
-from une_jax.zoo.manifest import File, Manifest, Shard, table_name, tensors_name
+from une_jax.zoo.manifest import (
+    File,
+    Manifest,
+    Shard,
+    record_name,
+    table_name,
+    tensors_name,
+)
 
-FOLDERS = ("", "shards", "rows")
+FOLDERS = ("", "shards", "rows", codec.RECORDS)
+
+
+class AlreadyCommitted(UneError):
+    """The shard is committed, maybe by another worker; nothing of it was touched."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Writer:
-    """A zoo open for writing; get one from `create`. All its state is on disk."""
+    """A zoo open for writing; get one from `create`. All its state is on disk.
+
+    Threads, processes and machines may write one zoo at a time.
+    """
 
     path: Path
 
+    @functools.cached_property
+    def settings(self) -> Manifest:
+        """The manifest without shards; that never changes."""
+        return dataclasses.replace(codec.load_folded(self.path), shards=())
+
     @property
     def manifest(self) -> Manifest:
-        """The manifest as it is on disk now."""
+        """The manifest as it is on disk now, with the shards not folded in yet."""
         return codec.load(self.path)
 
     def pending(self) -> list[int]:
@@ -40,7 +62,7 @@ class Writer:
 
     def rows_of(self, index: int) -> range:
         """The rows of shard `index`, counted through the zoo."""
-        return self.manifest.rows_of(index)
+        return self.settings.rows_of(index)
 
     def commit(
         self,
@@ -54,43 +76,77 @@ class Writer:
 
         Args:
             index: of the shard.
-            arrays: per view (rows, *shape) of the view's dtype; failed rows are zeros.
+            arrays: per view (rows, *shape) of the view's dtype; zeros where not ok.
             table: the rows, with the columns of `rows.schema`.
             replace: write a committed shard anew, as when failed rows were retried. It
                 counts as pending from here until the new one is committed.
 
         Raises:
-            UneError: arrays or rows are not what the manifest says, the shard is
-                committed already, or the file system refuses.
+            AlreadyCommitted: the shard is committed already.
+            UneError: arrays or rows are not what the manifest says, or the file system
+                refuses.
         """
-        manifest = self.manifest
-        table = _checked(manifest, index, arrays, table)
-        files = {
+        table = _checked(self.settings, index, arrays, table)
+        contents = {
             tensors_name(index): tensors.encode(arrays),
             table_name(index): rows.encode(table),
         }
-        with atomic.locked(self.path):
-            manifest = self.manifest  # another process may have committed meanwhile
-            if any(shard.index == index for shard in manifest.shards):
-                if not replace:
-                    raise UneError(f"{self.path}: shard {index} is committed already")
-                manifest = manifest.without_shard(index)
-                self._write_manifest(manifest)
-            for name, data in files.items():
+        files = [_file(name, data) for name, data in contents.items()]
+        shard = Shard(
+            index=index,
+            rows=len(self.rows_of(index)),
+            **rows.counts(table),
+            tensors=files[0],
+            table=files[1],
+        )
+        with contextlib.ExitStack() as stack:
+            staged = []
+            for name, data in contents.items():
                 atomic.make_folder((self.path / name).parent)
-                atomic.write_bytes_atomically(self.path / name, data)
-            written = [_file(name, data) for name, data in files.items()]
-            shard = Shard(
-                index=index,
-                rows=len(manifest.rows_of(index)),
-                tensors=written[0],
-                table=written[1],
-            )
-            self._write_manifest(manifest.with_shard(shard))
+                staged.append(
+                    stack.enter_context(atomic.staged(self.path / name, data))
+                )
+            stack.enter_context(atomic.locked(self.path))
+            if self._committed(index):
+                if not replace:
+                    raise AlreadyCommitted(
+                        f"{self.path}: shard {index} is committed already"
+                    )
+                self._rewrite(self.manifest.without_shard(index))
+            for file in staged:
+                file.publish()
+            record = self.path / record_name(index)
+            atomic.make_folder(record.parent)
+            atomic.write_bytes_atomically(record, codec.record_to_bytes(shard))
 
-    def _write_manifest(self, manifest: Manifest) -> None:
+    def fold(self) -> None:
+        """Moves all records into `manifest.json`.
+
+        Raises:
+            UneError: a record is damaged, or the file system refuses.
+        """
+        with atomic.locked(self.path):
+            if (self.path / codec.RECORDS).exists():
+                self._rewrite(self.manifest)
+
+    def _rewrite(self, manifest: Manifest) -> None:
+        """Replaces `manifest.json`, and removes the records, which it now holds."""
+        records = [Path(name).name for name in codec.read_records(self.path)]
         data = codec.to_bytes(manifest)
         atomic.write_bytes_atomically(self.path / codec.FILE_NAME, data)
+        atomic.remove_files(self.path / codec.RECORDS, records)
+
+    def _committed(self, index: int) -> bool:
+        if (self.path / record_name(index)).exists():
+            return True
+        seal = codec.read_bytes(self.path, sealed.SEAL_BYTES)
+        return index in _folded(self.path, seal)
+
+
+@functools.lru_cache(maxsize=4)
+def _folded(path: Path, seal: bytes) -> frozenset[int]:
+    """The shards in the manifest that starts with `seal`."""
+    return frozenset(shard.index for shard in codec.load_folded(path).shards)
 
 
 def create(path: str | os.PathLike[str], manifest: Manifest) -> Writer:
@@ -107,29 +163,27 @@ def create(path: str | os.PathLike[str], manifest: Manifest) -> Writer:
     folder = Path(path)
     if manifest.shards:
         raise UneError("a new zoo has no shards; leave them out of the manifest")
-    if (folder / codec.FILE_NAME).exists():
-        differing = differences(codec.load(folder), manifest)
-        if differing:
-            raise UneError(
-                f"{folder} has other settings ({'; '.join(differing)}); ask for the "
-                "same or choose another folder"
-            )
-        with atomic.locked(folder):
-            for name in FOLDERS:
-                atomic.remove_leftovers(folder / name)
-        return Writer(folder)
     if folder.exists() and not folder.is_dir():
         raise UneError(f"{folder} is a file; choose another folder for the zoo")
-    if folder.exists() and set(folder.iterdir()) - set(atomic.leftovers(folder)):
-        raise UneError(
-            f"{folder} is not empty and has no {codec.FILE_NAME}; choose another "
-            "folder for the zoo"
-        )
     atomic.make_folder(folder)
     with atomic.locked(folder):
-        atomic.remove_leftovers(folder)
-        data = codec.to_bytes(manifest)
-        atomic.write_bytes_atomically(folder / codec.FILE_NAME, data)
+        if (folder / codec.FILE_NAME).exists():
+            differing = differences(codec.load_folded(folder), manifest)
+            if differing:
+                raise UneError(
+                    f"{folder} has other settings ({'; '.join(differing)}); ask for "
+                    "the same or choose another folder"
+                )
+        elif set(folder.iterdir()) - set(atomic.leftovers(folder)):
+            raise UneError(
+                f"{folder} is not empty and has no {codec.FILE_NAME}; choose another "
+                "folder for the zoo"
+            )
+        else:
+            data = codec.to_bytes(manifest)
+            atomic.write_bytes_atomically(folder / codec.FILE_NAME, data)
+        for name in FOLDERS:
+            atomic.remove_leftovers(folder / name)
     return Writer(folder)
 
 
@@ -146,8 +200,7 @@ def _checked(
     if table.num_rows != len(span):
         raise UneError(f"shard {index}: {table.num_rows} rows, not {len(span)}")
     table = rows.conform(table, manifest)
-    split = rows.paper_split(manifest.row_count)[span.start : span.stop]
-    found = rows.problems(table, split)
+    found = rows.problems(table, manifest, span)
     for view in manifest.views:
         found += tensors.problems(view, arrays[view.name], rows.is_ok(table))
     if found:
