@@ -30,12 +30,16 @@ class ResnetBlock(nnx.Module):
         if n_in != n_out:
             self.conv_shortcut = Conv(n_in, n_out, 1, rngs=rngs)
 
+    def offset(self, time: Float[Array, "n d"]) -> Float[Array, "n o"]:
+        """What time embeddings add to every pixel."""
+        return self.time_emb_proj(jax.nn.silu(time))
+
     def __call__(
-        self, x: Float[Array, "b h w i"], time: Float[Array, "b d"] | None = None
+        self, x: Float[Array, "b h w i"], offset: Float[Array, "b o"] | None = None
     ) -> Float[Array, "b h w o"]:
         y = self.conv1(jax.nn.silu(self.norm1(x)))
-        if time is not None:
-            y = y + self.time_emb_proj(jax.nn.silu(time))[:, None, None, :]
+        if offset is not None:
+            y = y + offset[:, None, None, :]
         y = self.conv2(jax.nn.silu(self.norm2(y)))
         if hasattr(self, "conv_shortcut"):
             x = self.conv_shortcut(x)

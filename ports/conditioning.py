@@ -6,13 +6,19 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int, Shaped
 
 from ports.layers import Linear
 
+KeysValues = tuple[Float[Array, "r s d"], Float[Array, "r s d"]]
+"""What an attention's queries meet: keys and values of the text's states."""
+
 
 class Condition(NamedTuple):
-    """What a UNet knows beside the noisy latents; the first axes may be 1 or b.
+    """What a UNet knows beside the noisy latents.
+
+    Each first axis has r rows, where r divides the batch: a row conditions b / r samples
+    one after the other. So 1 conditions all, and b each its own.
 
     ``guidance_scale`` is for consistency models (LCM), which embed it: 1 means none,
     and ``None`` leaves the embedding out, as the paper's authors do when they invert.
@@ -20,15 +26,55 @@ class Condition(NamedTuple):
     and (original height, width, crop top, left, target height, width) in pixels.
     """
 
-    context: Float[Array, "#b s e"]
-    guidance_scale: Float[Array, "#b"] | None
-    pooled: Float[Array, "#b p"] | None = None
-    time_ids: Float[Array, "#b 6"] | None = None
+    context: Float[Array, "r s e"]
+    guidance_scale: Float[Array, " r"] | None
+    pooled: Float[Array, "r p"] | None = None
+    time_ids: Float[Array, "r 6"] | None = None
 
 
-def context_of(cond: Array | Condition) -> Float[Array, "#b s e"]:
-    """The text's states in a condition."""
-    return cond.context if isinstance(cond, Condition) else cond
+class Told(NamedTuple):
+    """What a condition comes down to in one layer of a UNet."""
+
+    offset: Float[Array, "b n"]  # the timestep's, for every pixel in the resnet
+    text: tuple[KeysValues, ...]  # of each block of the transformer, where there is one
+
+
+class Prepared(NamedTuple):
+    """A condition with all that no latents enter computed ahead, at given timesteps.
+
+    Get one from ``UNet.prepare``. Every leaf's first axis is as a ``Condition``'s. The
+    offsets in ``layers`` (by block and layer) are tables (r, timesteps, n).
+    """
+
+    t: Float[Array, "1 timesteps"]
+    layers: tuple[tuple[Told, ...], ...]
+
+    def at(
+        self, t: Float[Array, " b"] | Int[Array, " b"]
+    ) -> tuple[tuple[Told, ...], ...]:
+        """``layers`` at each sample's timestep; NaN where it is not in the table."""
+        same = t.astype(jnp.float32)[:, None] == self.t
+        found, place = same.any(axis=1), same.argmax(axis=1)
+
+        def look_up(table):
+            r, b = len(table), len(t)
+            if r == 1:
+                rows = jnp.take(table[0], place, axis=0, mode="clip")
+            else:
+                rows = table[for_batch(jnp.arange(r), b), place]
+            return jnp.where(found[:, None], rows, jnp.nan)
+
+        return tuple(
+            tuple(Told(look_up(layer.offset), layer.text) for layer in block)
+            for block in self.layers
+        )
+
+
+def for_batch(rows: Shaped[Array, "r ..."], b: int) -> Shaped[Array, "b ..."]:
+    """A condition's rows for b samples: each for b / r of them, one after the other."""
+    if b % len(rows):
+        raise ValueError(f"{len(rows)} conditions do not divide a batch of {b}")
+    return jnp.repeat(rows, b // len(rows), axis=0)
 
 
 class TimeEmbedding(nnx.Module):
@@ -41,7 +87,7 @@ class TimeEmbedding(nnx.Module):
         self.linear_2 = Linear(d, d, rngs=rngs)
 
     def __call__(
-        self, x: Float[Array, "b n"], cond: Float[Array, "#b c"] | None = None
+        self, x: Float[Array, "b n"], cond: Float[Array, "b c"] | None = None
     ) -> Float[Array, "b d"]:
         if cond is not None:
             x = x + self.cond_proj(cond)

@@ -4,11 +4,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from ports.conditioning import KeysValues, for_batch
 from ports.layers import GroupNorm, LayerNorm, Linear, attend, gelu
 
 
 class Attention(nnx.Module):
-    """Self-attention, or cross-attention to ``context``."""
+    """Self-attention, or cross-attention: to what ``keys_values`` made."""
 
     def __init__(self, d: int, d_context: int, heads: int, *, rngs: nnx.Rngs):
         self.to_q = Linear(d, d, bias=False, rngs=rngs)
@@ -17,14 +18,20 @@ class Attention(nnx.Module):
         self.to_out = nnx.List([Linear(d, d, rngs=rngs)])
         self.heads = heads
 
+    def keys_values(self, context: Float[Array, "r s e"]) -> KeysValues:
+        return self.to_k(context), self.to_v(context)
+
     def __call__(
-        self, x: Float[Array, "b t d"], context: Float[Array, "#b s e"]
+        self, x: Float[Array, "b t d"], keys_values: KeysValues
     ) -> Float[Array, "b t d"]:
         def split(y):
             return y.reshape(*y.shape[:2], self.heads, -1)
 
-        q, k, v = self.to_q(x), self.to_k(context), self.to_v(context)
-        return self.to_out[0](attend(split(q), split(k), split(v)).reshape(x.shape))
+        k, v = keys_values
+        if len(k) > 1:  # attend() itself broadcasts one
+            k, v = for_batch(k, len(x)), for_batch(v, len(x))
+        out = attend(split(self.to_q(x)), split(k), split(v))
+        return self.to_out[0](out.reshape(x.shape))
 
 
 class Geglu(nnx.Module):
@@ -63,11 +70,11 @@ class TransformerBlock(nnx.Module):
         self.ff = FeedForward(d, rngs=rngs)
 
     def __call__(
-        self, x: Float[Array, "b t d"], context: Float[Array, "#b s e"]
+        self, x: Float[Array, "b t d"], text: KeysValues
     ) -> Float[Array, "b t d"]:
         y = self.norm1(x)
-        x = x + self.attn1(y, y)
-        x = x + self.attn2(self.norm2(x), context)
+        x = x + self.attn1(y, self.attn1.keys_values(y))
+        x = x + self.attn2(self.norm2(x), text)
         return x + self.ff(self.norm3(x))
 
 
@@ -94,11 +101,15 @@ class Transformer(nnx.Module):
         )
         self.proj_out = Linear(d, d, rngs=rngs)
 
+    def tell(self, context: Float[Array, "r s e"]) -> tuple[KeysValues, ...]:
+        """The text's keys and values for each block."""
+        return tuple(b.attn2.keys_values(context) for b in self.transformer_blocks)
+
     def __call__(
-        self, x: Float[Array, "b h w d"], context: Float[Array, "#b s e"]
+        self, x: Float[Array, "b h w d"], text: tuple[KeysValues, ...]
     ) -> Float[Array, "b h w d"]:
         b, h, w, d = x.shape
         y = self.proj_in(self.norm(x).reshape(b, h * w, d))
-        for block in self.transformer_blocks:
-            y = block(y, context)
+        for block, keys_values in zip(self.transformer_blocks, text, strict=True):
+            y = block(y, keys_values)
         return x + self.proj_out(y).reshape(x.shape)

@@ -5,10 +5,15 @@ latents x (b, h, w, 4) at timesteps t (b,). ``cond`` is the text's states alone,
 (b, tokens, d) or (1, tokens, d) for one prompt shared by the batch, or a ``Condition``
 where the network takes more. That is the library's ``eps_fn``.
 
+``apply(params, cond, timesteps, method="prepare")`` does once what every call at those
+timesteps would repeat: the text's keys and values, and the timesteps' embeddings. The
+``Prepared`` that it gives stands in for ``cond``; other timesteps give NaN.
+
 Sites: ``down.0``, ..., ``mid``, ``up.0``, ...: the output of each block. A delta there
 changes what the next block sees, not the skip connections.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +26,10 @@ from ports.blocks import Downsample, ResnetBlock, Upsample
 from ports.checkpoint import CheckpointError
 from ports.conditioning import (
     Condition,
+    Prepared,
     TimeEmbedding,
-    context_of,
+    Told,
+    for_batch,
     guidance_embedding,
     sinusoids,
 )
@@ -198,28 +205,31 @@ class Stage(nnx.Module):
         if resize == "up":
             self.upsamplers = nnx.List([Upsample(n, rngs=rngs)])
 
-    def layer(self, i: int, x: Array, time: Array, context: Array) -> Array:
-        x = self.resnets[i](x, time)
-        return self.attentions[i](x, context) if hasattr(self, "attentions") else x
+    def tell(self, time: Array, context: Array) -> tuple[Told, ...]:
+        return _told(self.resnets, getattr(self, "attentions", ()), time, context)
+
+    def layer(self, i: int, x: Array, told: Told) -> Array:
+        x = self.resnets[i](x, told.offset)
+        return self.attentions[i](x, told.text) if told.text else x
 
     def down(
-        self, x: Array, time: Array, context: Array
+        self, x: Array, told: tuple[Told, ...]
     ) -> tuple[Array, list[Float[Array, "b h w c"]]]:
         """Output, and every intermediate that a later skip connection takes."""
         skips = []
         for i in range(len(self.resnets)):
-            x = self.layer(i, x, time, context)
+            x = self.layer(i, x, told[i])
             skips.append(x)
         for downsample in getattr(self, "downsamplers", ()):
             x = downsample(x)
             skips.append(x)
         return x, skips
 
-    def up(self, x: Array, skips: list[Array], time: Array, context: Array) -> Array:
+    def up(self, x: Array, skips: list[Array], told: tuple[Told, ...]) -> Array:
         """Takes its skips from the end of the list, and removes them."""
         for i in range(len(self.resnets)):
             x = jnp.concatenate([x, skips.pop()], axis=-1)
-            x = self.layer(i, x, time, context)
+            x = self.layer(i, x, told[i])
         for upsample in getattr(self, "upsamplers", ()):
             x = upsample(x, size=skips[-1].shape[1:3])
         return x
@@ -233,9 +243,27 @@ class MidBlock(nnx.Module):
         self.resnets = nnx.List([_resnet(config, n, n, rngs) for _ in range(2)])
         self.attentions = nnx.List([_transformer(config, -1, rngs)])
 
-    def __call__(self, x: Array, time: Array, context: Array) -> Array:
-        x = self.attentions[0](self.resnets[0](x, time), context)
-        return self.resnets[1](x, time)
+    def tell(self, time: Array, context: Array) -> tuple[Told, ...]:
+        return _told(self.resnets, self.attentions, time, context)
+
+    def __call__(self, x: Array, told: tuple[Told, ...]) -> Array:
+        x = self.attentions[0](self.resnets[0](x, told[0].offset), told[0].text)
+        return self.resnets[1](x, told[1].offset)
+
+
+def _told(
+    resnets: Sequence[ResnetBlock],
+    attentions: Sequence[Transformer],
+    time: Array,
+    context: Array,
+) -> tuple[Told, ...]:
+    """For each resnet, with the transformer after it while there are any."""
+    text = [attention.tell(context) for attention in attentions]
+    text += [()] * (len(resnets) - len(text))
+    return tuple(
+        Told(resnet.offset(time), keys_values)
+        for resnet, keys_values in zip(resnets, text, strict=True)
+    )
 
 
 class UNet(nnx.Module):
@@ -286,50 +314,66 @@ class UNet(nnx.Module):
         self,
         x: Float[Array, "b h w c"],
         t: Int[Array, " b"] | Float[Array, " b"],
-        cond: Float[Array, "#b s e"] | Condition,
+        cond: Float[Array, "r s e"] | Condition | Prepared,
         site: Site = untouched,
     ) -> Float[Array, "b h w o"]:
-        time, context = self.time(x, t, cond), context_of(cond)
+        told = cond.at(t) if isinstance(cond, Prepared) else self.tell(t, cond)
+        *down, mid = told[: len(self.down_blocks) + 1]
+        up = told[len(self.down_blocks) + 1 :]
         x = self.conv_in(x)
         skips = [x]
         for i, block in enumerate(self.down_blocks):
-            x, more = block.down(x, time, context)
+            x, more = block.down(x, down[i])
             skips += more
             x = site(f"down.{i}", x)
-        x = site("mid", self.mid_block(x, time, context))
+        x = site("mid", self.mid_block(x, mid))
         for i, block in enumerate(self.up_blocks):
-            x = site(f"up.{i}", block.up(x, skips, time, context))
+            x = site(f"up.{i}", block.up(x, skips, up[i]))
         return self.conv_out(jax.nn.silu(self.conv_norm_out(x)))
 
-    def time(
-        self, x: Float[Array, "b h w c"], t: Array, cond: Array | Condition
-    ) -> Float[Array, "b d"]:
-        """What every resnet adds: the timestep, with guidance or sizes where taken."""
-        config = self.config
-        cond = checked(config, cond)
+    def prepare(
+        self,
+        cond: Float[Array, "r s e"] | Condition,
+        t: Int[Array, " n"] | Float[Array, " n"],
+    ) -> Prepared:
+        """All that no latents enter, for a condition at timesteps t."""
+        full = checked(self.config, cond)
+        r = max([1, *(len(x) for x in full[1:] if x is not None)])
+        layers = jax.tree.map(
+            lambda told: told._replace(offset=told.offset.reshape(r, len(t), -1)),
+            self.tell(jnp.tile(t, r), cond),
+            is_leaf=lambda x: isinstance(x, Told),
+        )
+        return Prepared(t.astype(jnp.float32)[None], layers)
+
+    def tell(self, t: Array, cond: Array | Condition) -> tuple[tuple[Told, ...], ...]:
+        """What each layer is told of timesteps and condition: down, middle, up."""
+        full = checked(self.config, cond)
+        time = self.time(t, full)
+        blocks = (*self.down_blocks, self.mid_block, *self.up_blocks)
+        return tuple(block.tell(time, full.context) for block in blocks)
+
+    def time(self, t: Array, cond: Condition) -> Float[Array, "b d"]:
+        """The timesteps' embedding, with guidance or sizes where taken."""
+        config, dtype, b = self.config, cond.context.dtype, len(t)
 
         def waves(t: Array, n: int) -> Array:
             flip, shift = config.flip_sin_to_cos, config.freq_shift
-            y = sinusoids(t, n, cosine_first=flip, shift=shift)
-            return y.astype(x.dtype)
+            return sinusoids(t, n, cosine_first=flip, shift=shift).astype(dtype)
 
         guidance = None
         if cond.guidance_scale is not None and config.time_cond_proj_dim:
-            guidance = guidance_embedding(
-                cond.guidance_scale, config.time_cond_proj_dim
-            )
-            guidance = guidance.astype(x.dtype)
+            scale = for_batch(cond.guidance_scale, b)
+            guidance = guidance_embedding(scale, config.time_cond_proj_dim)
+            guidance = guidance.astype(dtype)
         time = self.time_embedding(waves(t, config.block_out_channels[0]), guidance)
         if cond.pooled is not None and cond.time_ids is not None:
             sizes = waves(
                 cond.time_ids.reshape(-1), config.addition_time_embed_dim or 0
             )
-            sizes = sizes.reshape(cond.time_ids.shape[0], -1)
-            both = (cond.pooled.astype(x.dtype), sizes)
-            rows = max(map(len, both))
-            both = [jnp.broadcast_to(y, (rows, y.shape[1])) for y in both]
-            added = jnp.concatenate(both, axis=-1)
-            time = time + self.add_embedding(added)
+            sizes = sizes.reshape(len(cond.time_ids), -1)
+            both = (for_batch(cond.pooled.astype(dtype), b), for_batch(sizes, b))
+            time = time + self.add_embedding(jnp.concatenate(both, axis=-1))
         return time
 
 

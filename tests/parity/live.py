@@ -56,8 +56,12 @@ def part(params: Any, path: Sequence[str | int]) -> Any:
 
 
 def block(
-    make: Callable[[nnx.Rngs], nnx.Module], params: Any, *inputs: Any
-) -> np.ndarray:
-    """One block of a network, run with these parameters."""
+    make: Callable[[nnx.Rngs], nnx.Module],
+    params: Any,
+    *inputs: Any,
+    method: str = "__call__",
+) -> Any:
+    """One block of a network, run with these parameters; numpy out."""
     _, apply = define(lambda _, rngs: make(rngs), None)
-    return np.asarray(jax.jit(apply)(params, *inputs))
+    run = jax.jit(apply, static_argnames="method")
+    return jax.tree.map(np.asarray, run(params, *inputs, method=method))

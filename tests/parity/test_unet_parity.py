@@ -119,21 +119,24 @@ def test_resnet_with_time_and_a_change_of_width(sd1):
     def make(rngs):
         return blocks.ResnetBlock(8, 16, groups=4, eps=1e-5, time_dim=32, rngs=rngs)
 
-    got = block(make, part(port.params, path), x, time)
+    params = part(port.params, path)
+    got = block(make, params, x, block(make, params, time, method="offset"))
     expected = model.down_blocks[1].resnets[0](to_torch(x), to_torch(time))
     assert rel(got, from_torch(expected)) <= 1e-5
+
+
+def of_transformer(params, x, context):
+    def make(rngs):
+        return Transformer(16, 12, 2, layers=1, groups=4, rngs=rngs)
+
+    return block(make, params, x, block(make, params, context, method="tell"))
 
 
 def test_transformer_of_pixels(sd1):
     model, _, port = sd1
     path = ("mid_block", "attentions", 0)
     x, context = normal(2, 7, 9, 16), normal(2, 5, 12, seed=1)
-    got = block(
-        lambda rngs: Transformer(16, 12, 2, layers=1, groups=4, rngs=rngs),
-        part(port.params, path),
-        x,
-        context,
-    )
+    got = of_transformer(part(port.params, path), x, context)
     transformer = model.mid_block.attentions[0]
     (expected,) = transformer(to_torch(x), to_torch(context), return_dict=False)
     assert rel(got, from_torch(expected)) <= 1e-5
@@ -144,12 +147,7 @@ def test_the_transformers_norm_has_its_own_epsilon(tmp_path):
     model = reference(norm_eps=1e-2)
     port = unet.load(saved(model, tmp_path))
     x, context = 1e-3 * normal(2, 3, 3, 16), normal(2, 5, 12, seed=1)
-    got = block(
-        lambda rngs: Transformer(16, 12, 2, layers=1, groups=4, rngs=rngs),
-        port.params["mid_block"]["attentions"][0],
-        x,
-        context,
-    )
+    got = of_transformer(port.params["mid_block"]["attentions"][0], x, context)
     transformer = model.mid_block.attentions[0]
     (expected,) = transformer(to_torch(x), to_torch(context), return_dict=False)
     assert rel(got, from_torch(expected)) <= 1e-5
@@ -162,12 +160,13 @@ def test_attention_to_itself_and_to_text(sd1, which):
     torch_block = model.mid_block.attentions[0].transformer_blocks[0]
     width = 16 if which == "attn1" else 12
     x, context = normal(2, 63, 16), normal(2, 7, width, seed=1)
-    got = block(
-        lambda rngs: Attention(16, width, 2, rngs=rngs),
-        part(port.params, path)[which],
-        x,
-        context,
-    )
+
+    def make(rngs):
+        return Attention(16, width, 2, rngs=rngs)
+
+    params = part(port.params, path)[which]
+    text = block(make, params, context, method="keys_values")
+    got = block(make, params, x, text)
     expected = getattr(torch_block, which)(to_torch(x), to_torch(context))
     assert rel(got, expected) <= 1e-5
 
