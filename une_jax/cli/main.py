@@ -9,7 +9,17 @@ from typing import Any, Protocol
 import tyro
 
 from ports.checkpoint import CheckpointError
-from une_jax.cli import build, demo, edit, faces, probe, report, verify
+from une_jax.cli import (
+    build,
+    demo,
+    edit,
+    export,
+    faces,
+    import_,
+    probe,
+    report,
+    verify,
+)
 from une_jax.cli.devices import configure_jax
 from une_jax.cli.options import join_repeated
 from une_jax.errors import UneError
@@ -22,6 +32,8 @@ COMMANDS = {
     "probe": probe.Probe,
     "edit": edit.Edit,
     "report": report.Report,
+    "import": import_.Import,
+    "export": export.Export,
 }
 
 

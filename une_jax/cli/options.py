@@ -19,6 +19,7 @@ REPEATABLE = (
     "--keep",
     "--attribute",
     "--prompt",
+    "--shape",
 )
 
 
