@@ -29,11 +29,11 @@ class Cluster:
     """ray: of a running cluster (default: RAY_ADDRESS, or a new one on this machine)"""
     ray_workers: Annotated[int | None, OWN_DEFAULT] = None
     """ray: how many at most (default: as many as the cluster has room for)"""
-    ray_cpus: float = 1
+    ray_cpus: float = 1.0
     """ray: cores that a worker asks for"""
-    ray_gpus: float = 0
+    ray_gpus: float = 0.0
     """ray: GPUs that a worker asks for"""
-    ray_tpus: float = 0
+    ray_tpus: float = 0.0
     """ray: TPU chips that a worker asks for"""
 
     def __post_init__(self):

@@ -47,16 +47,13 @@ class Collection:
     def describe(self, size: int | None) -> dict[str, Any]:
         """The ``source`` of the zoo's manifest."""
         columns = {k: COLUMN_TYPES[v.type] for k, v in self.source.columns.items()}
-        digest = None
-        if self.prompts is not None:
-            digest = hashlib.sha256("\0".join(self.prompts).encode()).hexdigest()
         described = zoo.describe_source(
             self.source.name,
             self.source.keys,
             size,
             kind=self.source.kind,
             columns=columns,
-            prompts=digest,
+            prompts=self.prompts,
         )
         return described if self.twin_of is None else {**described, "twins": "skipped"}
 

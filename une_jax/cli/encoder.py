@@ -11,6 +11,7 @@ from PIL import Image
 from ports import encoder, preprocess
 from une_jax import parallel
 from une_jax.cli.batches import DTYPES, STORED, Output, batch_size_for, batched
+from une_jax.cli.devices import device_mesh
 from une_jax.cli.names import Model
 from une_jax.errors import UneError
 from une_jax.zoo import View
@@ -68,7 +69,7 @@ def load_encoder(
         model.source, revision=model.revision, recipe=recipe, dtype=DTYPES[dtype]
     )
     port, steps = loaded.port, loaded.preprocess
-    mesh = parallel.data_mesh()
+    mesh = device_mesh()
 
     def run(params, pixels):
         return port.apply(params, pixels, method="encode_image")

@@ -16,6 +16,7 @@ from ports.conditioning import Condition
 from une_jax import consistency, images, parallel
 from une_jax.cli import programs
 from une_jax.cli.batches import DTYPES, STORED, Output, batch_size_for, batched
+from une_jax.cli.devices import device_mesh
 from une_jax.cli.names import Model, resolve
 from une_jax.errors import UneError
 from une_jax.schedule import Schedule
@@ -186,7 +187,7 @@ def load_generator(
     few = None
     if sd.unet.config.time_cond_proj_dim is not None:
         few = consistency.steps_of(sd.scheduler, steps=FEW_STEPS)
-    mesh = parallel.data_mesh()
+    mesh = device_mesh()
     walk = {
         "unet": sd.unet.params,
         "cond": condition(sd, settings.prompt or "", size),

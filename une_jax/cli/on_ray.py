@@ -141,7 +141,7 @@ class _Pool:
 def room(resources: dict[str, float], cluster: Cluster) -> int:
     """How many workers fit a Ray cluster of these resources; at least one.
 
-    >>> room({"CPU": 64.0, "GPU": 8.0}, Cluster(ray_cpus=4, ray_gpus=1))
+    >>> room({"CPU": 64.0, "GPU": 8.0}, Cluster(ray_cpus=4.0, ray_gpus=1.0))
     8
     """
     asked = {

@@ -65,7 +65,7 @@ if __name__ == "__main__":
         out=pathlib.Path(sys.argv[3]),
         shard_rows=2,
         batch_size=2,
-        cluster=Cluster(engine="ray", ray_workers=2, ray_cpus=1),
+        cluster=Cluster(engine="ray", ray_workers=2),
     )
     if sys.argv[4:] == ["kill"]:
         threading.Thread(target=kill, daemon=True).start()
@@ -133,8 +133,8 @@ def test_what_a_worker_complains_of_is_the_commands_error(run, eyes, tmp_path):
 
 
 def test_a_cluster_has_room_for_as_many_workers_as_its_scarcest_resource():
-    asked = Cluster(ray_cpus=4, ray_gpus=1)
+    asked = Cluster(ray_cpus=4.0, ray_gpus=1.0)
     assert room({"CPU": 64.0, "GPU": 8.0, "memory": 1e9}, asked) == 8
     assert room({"CPU": 8.0, "GPU": 8.0}, asked) == 2
     assert room({"CPU": 2.0}, asked) == 1  # it may yet grow
-    assert room({"CPU": 8.0, "TPU": 8.0}, Cluster(ray_cpus=1, ray_tpus=4)) == 2
+    assert room({"CPU": 8.0, "TPU": 8.0}, Cluster(ray_tpus=4.0)) == 2
