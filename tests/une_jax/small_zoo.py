@@ -11,6 +11,8 @@ from une_jax.zoo.manifest import DTYPES
 
 KEYS = [f"folder/{i:03d}.jpg" for i in range(10)]
 FAILED = {2: "truncated", 5: "NaN in sd"}
+SKIPPED = {9: "no face in it"}
+REASONS = FAILED | SKIPPED
 SD = zoo.View(
     name="mini-sd",
     kind="generator",
@@ -40,11 +42,11 @@ MANIFEST = zoo.Manifest(
     attribute_names=("Male", "Smiling"),
 )
 ATTRIBUTES = np.arange(20).reshape(10, 2) % 3 == 0
-OK = np.array([i not in FAILED for i in range(10)])
+OK = np.array([i not in REASONS for i in range(10)])
 
 
 def latents(view):
-    """All ten rows of a view as they should come back; failed rows are zero."""
+    """All ten rows of a view as they should come back; zero where not ok."""
     seed = int.from_bytes(view.name.encode(), "little")
     values = np.random.default_rng(seed).normal(size=(10, *view.shape))
     values[~OK] = 0
@@ -55,22 +57,34 @@ def arrays_of(rows):
     return {view.name: latents(view)[rows.start : rows.stop] for view in MANIFEST.views}
 
 
+def status(row):
+    return "failed" if row in FAILED else "skipped" if row in SKIPPED else "ok"
+
+
 def table_of(rows):
     split = zoo.paper_split(10)
     return pa.table(
         {
             "key": [KEYS[i] for i in rows],
             "sha256": [hashlib.sha256(KEYS[i].encode()).hexdigest() for i in rows],
-            "status": ["failed" if i in FAILED else "ok" for i in rows],
-            "reason": [FAILED.get(i, "") for i in rows],
+            "status": [status(i) for i in rows],
+            "reason": [REASONS.get(i, "") for i in rows],
             "split": [str(split[i]) for i in rows],
             "Male": [bool(ATTRIBUTES[i, 0]) for i in rows],
             "Smiling": [bool(ATTRIBUTES[i, 1]) for i in rows],
             "residual/mini-sd": pa.array(
-                [None if i in FAILED else i / 100 for i in rows], pa.float32()
+                [None if i in REASONS else i / 100 for i in rows], pa.float32()
             ),
         }
     )
+
+
+def all_ok(table):
+    """The rows as if none had failed or been skipped."""
+    for name, value in (("status", "ok"), ("reason", "")):
+        place = table.column_names.index(name)
+        table = table.set_column(place, name, pa.array([value] * table.num_rows))
+    return table
 
 
 def commit(writer, index):
@@ -78,11 +92,13 @@ def commit(writer, index):
     writer.commit(index, arrays_of(rows), table_of(rows))
 
 
-def build(path, shards=None):
+def build(path, shards=None, *, fold=True):
     """Creates or resumes the zoo and commits `shards`, or all that are pending."""
     writer = zoo.create(path, MANIFEST)
     for index in writer.pending() if shards is None else shards:
         commit(writer, index)
+    if fold:
+        writer.fold()
     return path
 
 

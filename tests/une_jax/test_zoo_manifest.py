@@ -9,17 +9,8 @@ from small_zoo import CLIP, MANIFEST, SD, build
 
 from une_jax import zoo
 from une_jax.errors import UneError
-from une_jax.zoo import codec, manifest
+from une_jax.zoo import codec, manifest, sealed
 from une_jax.zoo.differences import differences
-
-
-def sealed(content):
-    """Manifest bytes whose own sha256 is right, whatever the content."""
-    content = {k: v for k, v in content.items() if k != "sha256"}
-    text = json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    text = json.dumps({**content, "sha256": digest}, sort_keys=True, indent=1)
-    return (text + "\n").encode()
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +21,35 @@ def committed(tmp_path_factory):
 def test_examples_in_docstrings():
     assert doctest.testmod(zoo).failed == 0
     assert doctest.testmod(manifest).failed == 0
+    assert doctest.testmod(sealed).failed == 0
 
 
 def test_round_trip_through_json(committed):
     data = codec.to_bytes(committed)
     assert codec.from_bytes(data) == committed
     assert codec.to_bytes(codec.from_bytes(data)) == data
-    assert sealed(json.loads(data)) == data
+    assert codec.to_bytes(committed) == sealed.to_bytes(vars(committed))
+
+
+def test_the_seal_is_the_sha256_of_what_follows_it(committed):
+    data = codec.to_bytes(committed)
+    seal, rest = data[: sealed.SEAL_BYTES], data[sealed.SEAL_BYTES :]
+    digest = hashlib.sha256(rest).hexdigest()
+    assert seal.decode() == f'{{\n "sha256": "{digest}",\n'
+
+
+def test_a_shard_is_a_line(committed):
+    lines = codec.to_bytes(committed).decode().splitlines()
+    assert len([line for line in lines if '"tensors"' in line]) == 3
+
+
+def test_another_spelling_of_the_same_is_refused_though_its_seal_is_right(committed):
+    content = json.loads(codec.to_bytes(committed))
+    del content["sha256"]
+    body = json.dumps(content, indent=2)[2:].encode()
+    digest = hashlib.sha256(body).hexdigest()
+    with pytest.raises(UneError, match="altered"):
+        codec.from_bytes(f'{{\n "sha256": "{digest}",\n'.encode() + body)
 
 
 def test_the_order_of_settings_does_not_matter_to_the_bytes():
@@ -105,7 +118,11 @@ HOSTILE = [
     (["views", 0, "extra"], 1, "unknown.*extra"),
     (["shards", 0, "index"], 1, "names 'shards/00000"),
     (["shards", 0, "index"], -1, "index"),
-    (["shards", 0, "rows"], 3, "shards.0 does not fit"),
+    (["shards", 0, "rows"], 3, "shards.0 has 3 rows, but 3 ok . 1 failed . 0 skipped"),
+    (["shards", 0, "ok"], 4, "shards.0 has 4 rows, but 4 ok . 1 failed . 0 skipped"),
+    (["shards", 0, "skipped"], -1, "shards.0.skipped is -1"),
+    (["shards", 0, "failed"], 1.0, "failed is 1.0, not int"),
+    (["shards", 2, "index"], 3, "names 'shards/00002"),
     (["shards", 0, "tensors", "name"], "../../etc/passwd", "names"),
     (["shards", 0, "tensors", "name"], "/etc/passwd", "names"),
     (["shards", 0, "tensors", "name"], "shards/./00000.safetensors", "names"),
@@ -123,6 +140,18 @@ HOSTILE = [
     (["source", "keys_sha256"], "", "keys_sha256"),
     (["source", "size"], -64, "source.size"),
     (["source"], {}, "source lacks folder"),
+    (["source", "kind"], 3, "source.kind"),
+    (["source", "hashed"], "no", "source.hashed is neither"),
+    (["source", "prompts_sha256"], "x", "source.prompts_sha256"),
+    (["source", "columns"], ["identity"], "source.columns is not an object"),
+    (["source", "columns"], {"identity": "int"}, "source.columns.identity is 'int'"),
+    (["source", "columns"], {"identity": []}, "source.columns.identity"),
+    (["source", "columns"], {"key": "string"}, "source.columns have 'key'"),
+    (["source", "columns"], {"prompt": "string"}, "source.columns have 'prompt'"),
+    (["source", "columns"], {"psnr/x": "float32"}, "source.columns have 'psnr/x'"),
+    (["source", "columns"], {"Male": "bool"}, "source.columns have one name twice"),
+    (["source", "columns"], {"": "bool"}, "source.columns is empty"),
+    (["attribute_names", 0], "round_trip/mini-sd", "another column's name"),
     (["more"], 1, "unknown.*more"),
 ]
 
@@ -186,6 +215,33 @@ def test_deeply_nested_settings_are_refused():
         nested = {"a": nested}
     with pytest.raises(UneError, match="nested more than"):
         dataclasses.replace(CLIP, settings=nested)
+
+
+def test_a_shard_that_does_not_fit_is_refused(committed):
+    with pytest.raises(UneError, match="shards.0 does not fit row_count"):
+        dataclasses.replace(committed, shard_rows=3)
+    with pytest.raises(UneError, match="shards.2 does not fit row_count"):
+        MANIFEST.require_fit(dataclasses.replace(committed.shards[2], rows=1, ok=0))
+
+
+def test_shards_are_found_by_their_index(committed):
+    some = committed.without_shard(1)
+    assert some.shard(2) == committed.shards[2] and some.shard(1) is None
+    assert some.with_shards([committed.shards[1]]) == committed
+    assert MANIFEST.with_shards(reversed(committed.shards)) == committed
+    assert MANIFEST.shard(0) is None and committed.shard(99) is None
+
+
+def test_records_are_sealed_too(committed):
+    shard = committed.shards[2]
+    data = codec.record_to_bytes(shard)
+    assert codec.record_from_bytes(data) == shard
+    for i in range(len(data)):
+        flipped = data[:i] + bytes([data[i] ^ (1 << i % 8)]) + data[i + 1 :]
+        with pytest.raises(UneError):
+            codec.record_from_bytes(flipped)
+    with pytest.raises(UneError, match="lacks .*index"):
+        codec.record_from_bytes(codec.to_bytes(committed))
 
 
 def test_rows_are_dealt_to_shards_in_order():

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import pickle
 import shutil
 import tracemalloc
 
@@ -14,6 +15,7 @@ from small_zoo import (
     MANIFEST,
     OK,
     SD,
+    all_ok,
     arrays_of,
     build,
     latents,
@@ -22,7 +24,7 @@ from small_zoo import (
 
 from une_jax import zoo
 from une_jax.errors import UneError
-from une_jax.zoo import rows, tensors
+from une_jax.zoo import codec, rows, tensors
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,7 @@ def test_latents_come_back_bit_for_bit_without_failed_rows(path, view):
     got = zoo.open(path)[view.name]
     expected = latents(view)[OK]
     assert got.shape == expected.shape and got.dtype == expected.dtype
-    assert len(got) == 8
+    assert len(got) == 7
     np.testing.assert_array_equal(np.asarray(got), expected)
     np.testing.assert_array_equal(
         np.asarray(got, np.float32), expected.astype(np.float32)
@@ -58,12 +60,15 @@ def test_latents_come_back_bit_for_bit_without_failed_rows(path, view):
         slice(None, None, -3),
         slice(5, 5),
         slice(90, 99),
+        slice(-2, None),
         [6, 0, 0, -1],
         [],
-        np.array([[1, 2], [7, 0]]),
+        [True, False] * 3 + [True],
+        np.array([[1, 2], [6, -7]]),
         np.array([3, 1], np.uint8),
-        np.arange(8) % 3 == 0,
-        np.zeros(8, bool),
+        np.zeros((0, 3), np.int16),
+        np.arange(7) % 3 == 0,
+        np.zeros(7, bool),
         ...,
     ],
     ids=str,
@@ -75,7 +80,11 @@ def test_indexing_is_numpys(path, key):
     np.testing.assert_array_equal(got, expected)
 
 
-@pytest.mark.parametrize("key", [8, -9, [0, 8], np.ones(7, bool), (0, 0), 1.0, "a"])
+@pytest.mark.parametrize(
+    "key",
+    [7, -8, [0, 7], [-8], np.ones(8, bool), (0, 0), 1.0, "a", None, np.zeros(0)],
+    ids=repr,
+)
 def test_bad_indices_are_index_errors_as_numpys(path, key):
     with pytest.raises(IndexError):
         zoo.open(path)["mini-sd"][key]
@@ -91,38 +100,181 @@ def test_iteration_goes_through_the_ok_rows(path):
     np.testing.assert_array_equal(list(zoo.open(path)["mini-clip"]), latents(CLIP)[OK])
 
 
-def test_a_slice_reads_only_its_own_rows_and_shards(tmp_path, monkeypatch):
+def long_zoo(path):
+    """Two shards of 64 rows of 64 kB; in each the first row is the only one to fail."""
     big = dataclasses.replace(CLIP, name="big", shape=(16_384,))
-    manifest = dataclasses.replace(
-        MANIFEST, views=(big,), row_count=10, shard_rows=4, attribute_names=()
+    keys = [f"{i:03d}.jpg" for i in range(128)]
+    manifest = zoo.Manifest(
+        views=(big,),
+        source=zoo.describe_source("big", keys, 64),
+        row_count=128,
+        shard_rows=64,
     )
-    writer = zoo.create(tmp_path, manifest)
+    writer = zoo.create(path, manifest)
     for i in writer.pending():
         span = writer.rows_of(i)
-        table = table_of(span).select(range(5))
-        array = np.ones((len(span), 16_384), np.float32)
-        array[[row in (2, 5) for row in span]] = 0
-        writer.commit(i, {"big": array}, table)
+        array = np.ones((64, 16_384), np.float32) * np.array(span)[:, None]
+        array[0] = 0
+        columns = {
+            "key": keys[span.start : span.stop],
+            "sha256": ["0" * 64] * 64,
+            "status": ["failed"] + ["ok"] * 63,
+            "reason": ["truncated"] + [""] * 63,
+            "split": zoo.paper_split(128, span),
+        }
+        writer.commit(i, {"big": array.astype(np.float32)}, pa.table(columns))
+    writer.fold()
+    return path
+
+
+def test_a_slice_loads_no_more_than_itself(tmp_path):
+    opened = zoo.open(long_zoo(tmp_path))
     row_bytes = 4 * 16_384
-    maps = []
-    memmap = np.memmap
-    monkeypatch.setattr(
-        np,
-        "memmap",
-        lambda path, *a, **k: (maps.append(path.name), memmap(path, *a, **k))[1],
+    opened["big"][:1]  # what pyarrow loads once, it loads here
+    for key in (slice(70, 75), [70, 3, 100, 71, 80], slice(60, 65)):
+        tracemalloc.start()
+        try:
+            values = opened["big"][key]
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert values.shape == (5, 16_384)
+        assert peak < 6 * row_bytes
+    np.testing.assert_array_equal(opened["big"][60:65][:, 0], [61, 62, 63, 65, 66])
+
+
+def test_a_slice_touches_only_the_shards_it_needs(path):
+    for name in (0, 2):
+        (path / f"shards/0000{name}.safetensors").unlink()
+        (path / f"rows/0000{name}.parquet").unlink()
+    opened = zoo.open(path)
+    np.testing.assert_array_equal(opened["mini-sd"][3:6], latents(SD)[[4, 6, 7]])
+    np.testing.assert_array_equal(opened["mini-sd"][[5, 3]], latents(SD)[[7, 4]])
+    assert opened.shard_rows(1).to_pylist() == table_of(range(4, 8)).to_pylist()
+    for touching in (slice(2, 4), slice(5, 7), [0], slice(None)):
+        with pytest.raises(UneError, match="0000[02].* cannot read"):
+            opened["mini-sd"][touching]
+
+
+def test_of_a_shards_rows_a_slice_reads_only_the_statuses(path):
+    file = path / "rows/00001.parquet"
+    data = file.read_bytes()
+
+    def flipped(text):
+        at = data.index(text)
+        file.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+
+    flipped(b"folder/005.jpg")
+    opened = zoo.open(path)
+    np.testing.assert_array_equal(opened["mini-sd"][3:6], latents(SD)[[4, 6, 7]])
+    with pytest.raises(UneError, match="00001.parquet: damaged, its sha256"):
+        _ = opened.rows
+    flipped(b"failed")
+    with pytest.raises(
+        UneError, match="00001.parquet: not a Parquet file: .*(CRC|crc)"
+    ):
+        zoo.open(path)["mini-sd"][3]
+    file.write_bytes(data[:-1])
+    with pytest.raises(UneError, match="00001.parquet: damaged, its size"):
+        zoo.open(path)["mini-sd"][3]
+    file.unlink()
+    with pytest.raises(UneError, match="00001.parquet: cannot read .*restore"):
+        zoo.open(path)["mini-sd"][3]
+
+
+def test_where_all_rows_are_ok_a_slice_needs_no_rows(tmp_path):
+    writer = zoo.create(tmp_path, MANIFEST)
+    sound = {
+        name: array + array.dtype.type(1) for name, array in arrays_of(range(4)).items()
+    }
+    writer.commit(0, sound, all_ok(table_of(range(4))))
+    (tmp_path / "rows/00000.parquet").unlink()
+    np.testing.assert_array_equal(
+        zoo.open(tmp_path)["mini-sd"][1:3], sound["mini-sd"][1:3]
     )
-    tracemalloc.start()
-    try:
-        view = zoo.open(tmp_path)["big"]
-        opening = tracemalloc.get_traced_memory()[1]
-        tracemalloc.reset_peak()
-        view[3:5]
-        slicing = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert opening < 9 * row_bytes  # of 10 rows; mostly pyarrow and the manifest
-    assert slicing < opening + 5 * row_bytes
-    assert maps == ["00001.safetensors"]
+
+
+def test_opening_reads_neither_rows_nor_latents(path):
+    shutil.rmtree(path / "shards")
+    shutil.rmtree(path / "rows")
+    opened = zoo.open(path)
+    assert opened.complete and opened["mini-sd"].shape == (7, 4, 2, 2)
+    assert opened["mini-sd"][2:2].shape == (0, 4, 2, 2)
+
+
+def test_a_shard_gives_all_its_rows(path):
+    opened = zoo.open(path)
+    assert opened.shard_rows(2).to_pylist() == table_of(range(8, 10)).to_pylist()
+    for view in (SD, CLIP, DINO):
+        got = opened.shard_tensor(1, view.name)
+        np.testing.assert_array_equal(got, latents(view)[4:8])
+    assert opened.ok_rows(1).tolist() == [0, 2, 3]
+    some = zoo.open(build(path.parent / "some", [1]))
+    for ask in (
+        some.shard_rows,
+        some.ok_rows,
+        lambda i: some.shard_tensor(i, "mini-sd"),
+    ):
+        with pytest.raises(UneError, match="shard 0 is not committed"):
+            ask(0)
+    with pytest.raises(UneError, match="no view 'x'"):
+        some.shard_tensor(1, "x")
+
+
+def test_an_open_zoo_can_be_sent_to_another_process(path):
+    opened = zoo.open(path)
+    _ = opened["mini-sd"][:], opened.attributes
+    sent = pickle.loads(pickle.dumps(opened))
+    assert sent.manifest == opened.manifest
+    np.testing.assert_array_equal(sent["mini-sd"], opened["mini-sd"])
+
+
+def test_records_and_manifest_are_read_together(tmp_path):
+    build(tmp_path, [0])
+    build(tmp_path, [2], fold=False)
+    assert [s.index for s in zoo.open(tmp_path).manifest.shards] == [0, 2]
+    build(tmp_path, [1], fold=False)
+    before = zoo.open(tmp_path)
+    assert before.complete
+    build(tmp_path, [])
+    folded = zoo.open(tmp_path)
+    assert folded.manifest == before.manifest
+    np.testing.assert_array_equal(folded["mini-clip"], before["mini-clip"])
+
+
+def test_a_reader_misses_nothing_that_is_folded_meanwhile(tmp_path, monkeypatch):
+    build(tmp_path, fold=False)
+    read = codec.read_records
+    folding = [1]
+
+    def slow(folder):
+        records = read(folder)
+        if folding and folding.pop():
+            build(folder, [])
+        return records
+
+    monkeypatch.setattr(codec, "read_records", slow)
+    assert zoo.open(tmp_path).complete
+    assert not folding and not (tmp_path / "commits").exists()
+
+
+def test_a_reader_takes_the_manifest_where_a_record_is_replaced_meanwhile(
+    tmp_path, monkeypatch
+):
+    build(tmp_path, fold=False)
+    read = codec.read_records
+    table = all_ok(table_of(range(4)))
+
+    def slow(folder):
+        records = read(folder)
+        monkeypatch.undo()
+        writer = zoo.create(folder, MANIFEST)
+        writer.commit(0, arrays_of(range(4)), table, replace=True)
+        writer.fold()
+        return records
+
+    monkeypatch.setattr(codec, "read_records", slow)
+    assert zoo.open(tmp_path).shard_rows(0).to_pylist() == table.to_pylist()
 
 
 def test_rows_keys_attributes_and_split_are_of_the_ok_rows(path):
@@ -136,7 +288,7 @@ def test_rows_keys_attributes_and_split_are_of_the_ok_rows(path):
     for part in ("train", "test"):
         expected = np.flatnonzero(zoo.paper_split(10)[OK] == part)
         np.testing.assert_array_equal(opened.split(part), expected)
-    assert len(opened.split("train")) + len(opened.split("test")) == 8
+    assert len(opened.split("train")) + len(opened.split("test")) == 7
     with pytest.raises(UneError, match="'validation'"):
         opened.split("validation")
 
@@ -151,8 +303,8 @@ def test_an_unfinished_zoo_opens_with_what_it_has(tmp_path):
     build(tmp_path, [2, 0])
     some = zoo.open(tmp_path)
     assert not some.complete
-    assert some.keys == [KEYS[i] for i in (0, 1, 3, 8, 9)]
-    np.testing.assert_array_equal(some["mini-sd"], latents(SD)[[0, 1, 3, 8, 9]])
+    assert some.keys == [KEYS[i] for i in (0, 1, 3, 8)]
+    np.testing.assert_array_equal(some["mini-sd"], latents(SD)[[0, 1, 3, 8]])
     assert zoo.open(build(tmp_path)).complete
 
 
@@ -180,8 +332,13 @@ def test_what_is_no_zoo_is_refused(tmp_path):
 @pytest.mark.parametrize("name", ["shards/00001.safetensors", "rows/00001.parquet"])
 def test_a_missing_file_is_named(path, name):
     (path / name).unlink()
+    opened = zoo.open(path)
     with pytest.raises(UneError, match=f"{name}: cannot read .*restore the file"):
-        zoo.open(path)
+        read_all(opened)
+
+
+def read_all(opened):
+    return opened.rows, opened["mini-sd"][:]
 
 
 def test_damaged_rows_are_refused(path):
@@ -189,8 +346,10 @@ def test_damaged_rows_are_refused(path):
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
-    with pytest.raises(UneError, match="rows/00001.parquet: damaged"):
-        zoo.open(path)
+    opened = zoo.open(path)
+    for ask in (lambda: opened.rows, lambda: opened.keys, lambda: opened.attributes):
+        with pytest.raises(UneError, match="rows/00001.parquet: damaged"):
+            ask()
 
 
 @pytest.mark.parametrize("old", [b"status", b"truncated", b"PAR1"])
@@ -205,8 +364,13 @@ def test_a_file_that_shrinks_later_is_named_when_read(path):
     view = zoo.open(path)["mini-sd"]
     (path / "shards/00001.safetensors").write_bytes(b"")
     np.testing.assert_array_equal(view[:2], latents(SD)[:2])
-    with pytest.raises(UneError, match="00001.safetensors: cannot read"):
+    with pytest.raises(UneError, match="00001.safetensors: cut short"):
         view[:]
+    view = zoo.open(shutil.copytree(path, path.parent / "b"))["mini-clip"]
+    assert view[6].shape == (8,)
+    (path.parent / "b/shards/00002.safetensors").write_bytes(b"")
+    with pytest.raises(UneError, match="00002.safetensors: cannot read"):
+        view[6]
 
 
 def rewritten(path, change):
@@ -268,7 +432,7 @@ CLIP_BYTES = 4 * 8 * 4
 def test_hostile_headers_are_refused(path, change, message):
     rewritten(path, change)
     with pytest.raises(UneError, match=f"00000.safetensors: .*({message})|{message}"):
-        zoo.open(path)
+        read_all(zoo.open(path))
 
 
 @pytest.mark.parametrize("size", [0, 7, 8, 100])
@@ -276,14 +440,14 @@ def test_tensors_cut_short_are_refused(path, size):
     file = path / "shards/00000.safetensors"
     file.write_bytes(file.read_bytes()[:size])
     with pytest.raises(UneError, match="00000.safetensors: .*(cut short|not JSON)"):
-        zoo.open(path)
+        read_all(zoo.open(path))
 
 
 def test_bytes_beyond_the_tensors_are_refused(path):
     file = path / "shards/00000.safetensors"
     file.write_bytes(file.read_bytes() + b"\0")
     with pytest.raises(UneError, match="miss the file's end"):
-        zoo.open(path)
+        read_all(zoo.open(path))
 
 
 def test_offsets_are_those_of_the_data(path):

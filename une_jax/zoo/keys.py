@@ -34,8 +34,7 @@ class Rows:
         """Keys that are there twice, or keys and prompts that are not the source's.
 
         Args:
-            manifest: of the zoo. It has no say in the source's keys unless all its rows
-                were seen.
+            manifest: of the zoo. Its source is compared once all rows were seen.
             read: gives all keys once more, should some look repeated.
         """
         hashes, counts = np.unique(np.array(self._hashes, np.int64), return_counts=True)

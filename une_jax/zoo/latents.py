@@ -1,6 +1,7 @@
 """The latents of one view, read through the page cache when they are asked for."""
 
 import dataclasses
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,7 +43,9 @@ class Latents:
         for i in np.unique(owner):
             index, mine = self.zoo.manifest.shards[i].index, np.flatnonzero(owner == i)
             here = self.zoo.ok_rows(index)[wanted[mine] - starts[i]]
-            out[_run(mine)] = self.zoo.shard_tensor(index, self.view.name)[_run(here)]
+            tensor = np.asarray(self.zoo.shard_tensor(index, self.view.name))
+            for to, start, length in _runs(mine, here):
+                out[to : to + length] = tensor[start : start + length]
         return out.reshape(*np.shape(places), *self.view.shape)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -76,7 +79,17 @@ def _places(key: Any, n: int) -> Int[np.ndarray, "..."]:
     return np.where(index < 0, index + n, index)
 
 
-def _run(index: Int[np.ndarray, " m"]) -> slice | Int[np.ndarray, " m"]:
-    """A slice where the indices are consecutive: numpy copies it as one block."""
-    consecutive = index[-1] - index[0] == len(index) - 1 and (np.diff(index) == 1).all()
-    return slice(index[0], index[-1] + 1) if consecutive else index
+def _runs(
+    to: Int[np.ndarray, " m"], start: Int[np.ndarray, " m"]
+) -> Iterator[tuple[int, int, int]]:
+    """Where both go up by one, as (to, start, length): slices are copied in place.
+
+    >>> list(_runs(np.array([0, 1, 2, 5]), np.array([7, 8, 2, 3])))
+    [(0, 7, 2), (2, 2, 1), (5, 3, 1)]
+    """
+    breaks = np.flatnonzero((np.diff(to) != 1) | (np.diff(start) != 1)) + 1
+    first = np.concatenate([[0], breaks])
+    lengths = np.diff(first, append=len(to))
+    yield from zip(
+        to[first].tolist(), start[first].tolist(), lengths.tolist(), strict=True
+    )

@@ -152,15 +152,12 @@ def problems(table: pa.Table, manifest: Manifest, span: range) -> list[str]:
     no_key = pc.or_(pc.equal(key, ""), pc.match_substring(key, "\n"))
     no_digest = pc.invert(pc.match_substring_regex(digest, "^[0-9a-f]{64}$"))
     no_status = pc.invert(pc.is_in(status, pa.array(STATUSES)))
+    no_reason = pc.xor(ok, pc.equal(reason, ""))
     found = [
-        *_wrong(no_key, "key {} is empty or has a line break", key),
-        *_wrong(no_status, "{}: status is {}", key, status),
-        *_wrong(
-            pc.xor(ok, pc.equal(reason, "")),
-            "{}: status {} with reason {}",
-            *(key, status, reason),
-        ),
-        *_wrong(pc.and_not(no_digest, unread), "{}: {} is no sha256", key, digest),
+        *_first(no_key, "its key is empty or has a line break", key),
+        *_first(no_status, f"status {{}}, none of {', '.join(STATUSES)}", key, status),
+        *_first(no_reason, "status {} with reason {}", key, status, reason),
+        *_first(pc.and_not(no_digest, unread), "{} is no sha256", key, digest),
     ]
     if pc.count_distinct(key).as_py() != table.num_rows:
         found.append("a key is there twice")
@@ -173,14 +170,14 @@ def problems(table: pa.Table, manifest: Manifest, span: range) -> list[str]:
     return found
 
 
-def _wrong(rows: pa.ChunkedArray, problem: str, *columns: pa.ChunkedArray) -> list[str]:
-    """The problem of the first of `rows` (a mask), told with its values in `columns`."""
-    wrong = np.flatnonzero(rows.to_numpy())
+def _first(mask: Any, problem: str, key: pa.ChunkedArray, *columns: Any) -> list[str]:
+    """The problem of the first row in the mask, told with its key and columns."""
+    wrong = np.flatnonzero(mask.to_numpy())
     if not len(wrong):
         return []
-    values = (repr(column[int(wrong[0])].as_py()) for column in columns)
+    name, *values = (repr(column[int(wrong[0])].as_py()) for column in (key, *columns))
     rest = f" (and {len(wrong) - 1} more rows)" if len(wrong) > 1 else ""
-    return [f"row {wrong[0]}: {problem.format(*values)}{rest}"]
+    return [f"row {wrong[0]} ({name}): {problem.format(*values)}{rest}"]
 
 
 def counts(table: pa.Table) -> dict[str, int]:

@@ -20,7 +20,7 @@ def to_bytes(content: dict[str, Any]) -> bytes:
 
     >>> print(to_bytes({"b": [1], "a": 2}).decode())
     {
-     "sha256": "ad5f5b84bb97ca83d62d2f43cbb1238b1d9ff9eba23e3b98cbfd8ac6d0d49c25",
+     "sha256": "4bdd9fbcbd1db7bea64d1a67206387e53491ce246d51b3de6f95b4cd15ceb439",
      "a": 2,
      "b": [
       1

@@ -105,14 +105,14 @@ def problems(view: View, values: np.ndarray, ok: np.ndarray) -> list[str]:
             f"{view.name}: expected {view.dtype} {(len(ok), *view.shape)}, got "
             f"{values.dtype} {values.shape}"
         ]
-    flat = values.reshape(len(ok), -1)
+    flat = np.asarray(values).reshape(len(ok), -1)  # a map's rows are slow to slice
     infinite = [i for i in np.flatnonzero(ok) if not np.isfinite(flat[i]).all()]
     nonzero = [i for i in np.flatnonzero(~ok) if flat[i].any()]
     found = []
     if infinite:
         found.append(f"{view.name}: NaN or infinity in ok rows {_some(infinite)}")
     if nonzero:
-        found.append(f"{view.name}: failed rows {_some(nonzero)} are not zero")
+        found.append(f"{view.name}: rows {_some(nonzero)} are not ok, yet not zero")
     return found
 
 
