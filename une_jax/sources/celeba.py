@@ -36,6 +36,19 @@ INTEGERS = {
 }
 """Lists of whole numbers -> the columns that they become."""
 
+ATTRIBUTE_NAMES = tuple(
+    """
+    5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips
+    Big_Nose Black_Hair Blond_Hair Blurry Brown_Hair Bushy_Eyebrows Chubby
+    Double_Chin Eyeglasses Goatee Gray_Hair Heavy_Makeup High_Cheekbones Male
+    Mouth_Slightly_Open Mustache Narrow_Eyes No_Beard Oval_Face Pale_Skin
+    Pointy_Nose Receding_Hairline Rosy_Cheeks Sideburns Smiling Straight_Hair
+    Wavy_Hair Wearing_Earrings Wearing_Hat Wearing_Lipstick Wearing_Necklace
+    Wearing_Necktie Young
+    """.split()
+)
+"""The forty, in the order that CelebA and its copies without names have them in."""
+
 HEADLESS = ("identity_CelebA", PARTITION)
 """Text lists that begin with their first image, not with their length and names."""
 

@@ -12,6 +12,12 @@ from une_jax.errors import UneError
 
 pc: Any = pyarrow.compute  # makes its functions at run time
 CHUNK = 65_536
+BAD = {
+    r"^$": "is empty",
+    r"[\r\n\x00]": "has a line break",
+    r"^/|(^|/)\.\.(/|$)": "leads out of its folder",
+}
+"""What no key may match, since a zoo hands keys on as names of files below a folder."""
 
 
 class Keys(Sequence[str]):
@@ -32,17 +38,16 @@ class Keys(Sequence[str]):
         """The keys by code point, and at which place among `words` each was.
 
         Raises:
-            UneError: a key is missing, empty, listed twice or has a line break.
+            UneError: a key is missing, listed twice or as in `BAD`.
         """
         array = _array(words)
         if array.null_count:
             raise UneError("a key is missing (null); every image needs one")
-        bad = pc.or_(
-            pc.equal(array, ""), pc.match_substring_regex(array, r"[\r\n\x00]")
-        )
-        if pc.any(bad).as_py():
-            first = array.filter(bad)[0].as_py()
-            raise UneError(f"key {first!r} is empty or has a line break; rename it")
+        for regex, problem in BAD.items():
+            bad = pc.match_substring_regex(array, regex)
+            if pc.any(bad).as_py():
+                first = array.filter(bad)[0].as_py()
+                raise UneError(f"key {first!r} {problem}; rename it")
         order = pc.sort_indices(array)  # by UTF-8 bytes, which is by code point
         array = array.take(order)
         twice = pc.equal(array[1:], array[:-1])

@@ -1,6 +1,10 @@
 """The names that data sets give to their partitions."""
 
+import os
 import re
+from pathlib import Path
+
+from une_jax.errors import UneError
 
 NAMES = {
     "train": "train",
@@ -48,3 +52,31 @@ def of_file(path: str) -> str | None:
         if word.lower() in NAMES:
             return NAMES[word.lower()]
     return None
+
+
+def files_in(path: Path, ending: str) -> list[tuple[str | None, Path]]:
+    """The files below a folder with this ending, if any, and the partition of each.
+
+    By partition, then by path, so that those of one partition follow each other. Hidden
+    files and folders are skipped, and linked folders are not entered. A path that is a
+    file itself is the only one.
+
+    Raises:
+        UneError: the path does not exist or cannot be listed.
+    """
+    if path.is_file():
+        return [(of_file(path.name), path)]
+    if not path.is_dir():
+        raise UneError(f"{path} does not exist; check the path")
+
+    def unreadable(error: OSError) -> None:
+        raise UneError(f"cannot list {error.filename}: {error.strerror}") from error
+
+    found = []
+    for root, folders, names in os.walk(path, onerror=unreadable):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if not name.startswith(".") and name.lower().endswith(ending):
+                file = Path(root, name)
+                found.append((of_file(file.relative_to(path).as_posix()), file))
+    return sorted(found, key=lambda pair: (pair[0] or "", pair[1].as_posix()))

@@ -65,14 +65,23 @@ def test_arrow_arrays_become_keys_too():
     [
         (pa.array(["a", None]), "a key is missing"),
         (["a", ""], "key '' is empty"),
-        (["a", "b\nc"], r"'b\\nc' is empty or has a line break"),
+        (["a", "b\nc"], r"'b\\nc' has a line break; rename it"),
         (["a", "b\rc"], "line break"),
+        (["a", "b\0c"], "line break"),
+        (["a", "/etc/b"], "'/etc/b' leads out of its folder"),
+        (["a", "b/../c"], "leads out"),
+        (["a", ".."], "leads out"),
         (["b", "a", "c", "b"], "key 'b' occurs twice"),
     ],
 )
 def test_keys_that_a_zoo_cannot_store_are_refused(words, message):
     with pytest.raises(UneError, match=message):
         Keys.sort(words)
+
+
+def test_keys_with_dots_in_them_are_fine():
+    words = ["...", "..a/b..", "a..b", "a/...", "a/.b"]
+    assert Keys.sort(words)[0] == sorted(words)
 
 
 def test_some_keys_can_be_taken():
