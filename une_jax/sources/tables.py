@@ -8,6 +8,7 @@ there is one, says which is which and what labels mean.
 import contextlib
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,8 +67,12 @@ def image_column(schema: pa.Schema) -> str:
     """The name of the column that holds the encoded images.
 
     Raises:
-        UneError: there is none, or there are several and none is named "image".
+        UneError: there is none, there are several and none is named "image", or two
+            columns have one name.
     """
+    for name, count in Counter(schema.names).items():
+        if count > 1:
+            raise UneError(f"two columns are named {name!r}; rename one")
     fits = [field.name for field in schema if _holds_bytes(field.type)]
     features = features_of(schema)
     noted = [name for name in fits if _is_image(features.get(name))]
@@ -190,8 +195,6 @@ def describe(
         raise UneError("no rows")
     given: dict[str, pa.ChunkedArray] = {}
     for name in table.column_names:
-        if name in given:
-            raise UneError(f"two columns are named {name!r}")
         if name != image:
             given[name] = table[name]
         elif _has_path(table.schema.field(image).type):
