@@ -10,6 +10,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from une_jax.errors import UneError
 from une_jax.zoo import checks
 
 FORMAT_VERSION = 1
@@ -89,8 +90,8 @@ class File:
 
     def __post_init__(self):
         checks.text(self.name, "file name")
-        checks.integer(self.bytes, f"{self.name!r}: bytes", low=0)
-        checks.match(checks.SHA256, self.sha256, f"{self.name!r}: sha256")
+        checks.integer(self.bytes, f"{self.name}: bytes", low=0)
+        checks.match(checks.SHA256, self.sha256, f"{self.name}: sha256")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,17 +119,17 @@ class Shard:
         checks.integer(self.rows, f"{where}.rows", low=1)
         for status in STATUSES:
             checks.integer(getattr(self, status), f"{where}.{status}", low=0)
-        counted = self.ok + self.failed + self.skipped
-        problem = (
-            f"has {self.rows} rows, but {self.ok} ok + {self.failed} failed + "
-            f"{self.skipped} skipped"
-        )
-        checks.require(counted == self.rows, where, problem)
+        if self.rows != self.ok + self.failed + self.skipped:
+            raise UneError(
+                f"{where} has {self.rows} rows, but {self.ok} ok + {self.failed} "
+                f"failed + {self.skipped} skipped"
+            )
         for file, name in (
             (self.tensors, tensors_name(self.index)),
             (self.table, table_name(self.index)),
         ):
-            checks.require(file.name == name, where, f"names {file.name!r}, not {name}")
+            if file.name != name:
+                raise UneError(f"{where} names {file.name!r}, not {name}")
 
 
 def tensors_name(index: int) -> str:
@@ -237,9 +238,10 @@ class Manifest:
     def require_fit(self, shard: Shard) -> None:
         """Raises `UneError` unless `shard` is one of this zoo's, of the right length."""
         fits = shard.index < self.shard_count
-        fits = fits and shard.rows == len(self.rows_of(shard.index))
-        problem = "does not fit row_count and shard_rows"
-        checks.require(fits, f"shards.{shard.index}", problem)
+        if not fits or shard.rows != len(self.rows_of(shard.index)):
+            raise UneError(
+                f"shards.{shard.index} does not fit row_count and shard_rows"
+            )
 
     def shard(self, index: int) -> Shard | None:
         """Shard `index`, or None if it is not committed."""
