@@ -111,6 +111,7 @@ class Build:
                 raise UneError(f"--{name} {value}: use 1 or more")
         if self.prompts is not None and self.prompt:
             raise UneError("--prompt and --prompts: give one of the two")
+        self.cluster.check()
         engine = self.cluster.engine
         if self.dry_run:
             return plan(self.prepare())

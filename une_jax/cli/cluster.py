@@ -36,7 +36,8 @@ class Cluster:
     ray_tpus: float = 0.0
     """ray: TPU chips that a worker asks for"""
 
-    def __post_init__(self):
+    def check(self) -> None:
+        """Raises UneError for options that do not go together."""
         told = (self.coordinator, self.processes, self.process)
         if any(value is not None for value in told):
             if self.engine != "distributed" or None in told:

@@ -7,11 +7,14 @@ one that all of them see. Nothing here touches a device: on the machine of a wor
 would take the accelerator away from it.
 """
 
+import contextlib
+import os
 import signal
 import sys
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from ports.checkpoint import CheckpointError
 from une_jax import zoo
 from une_jax.cli.cluster import Cluster
 from une_jax.cli.devices import configure_jax
@@ -50,6 +53,9 @@ def run(build: "Build") -> None:
 
     Raises UneError where Ray is missing, a worker raises, or one shard kills them.
     """
+    address = build.cluster.ray_address or os.environ.get("RAY_ADDRESS")
+    if address is None:  # a Ray of this machine alone listens to nobody else
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     try:
         import ray
     except ImportError as error:
@@ -58,16 +64,17 @@ def run(build: "Build") -> None:
         ) from error
     handler = signal.getsignal(signal.SIGTERM)
     started = not ray.is_initialized()
-    if started:
-        options = {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
-        address = build.cluster.ray_address
-        ray.init(address, log_to_driver=False, **({} if address else options))
-        signal.signal(signal.SIGTERM, handler)  # Ray has put its own in place
-    try:
-        _Pool(ray, build).drain()
-    finally:
+    # Ray talks on stdout, where the command's result goes.
+    with contextlib.redirect_stdout(sys.stderr):
         if started:
-            ray.shutdown()
+            alone = {} if address else {"include_dashboard": False}
+            ray.init(address, log_to_driver=False, **alone)
+            signal.signal(signal.SIGTERM, handler)  # Ray has put its own in place
+        try:
+            _Pool(ray, build).drain()
+        finally:
+            if started:
+                ray.shutdown()
 
 
 class _Pool:
@@ -104,8 +111,9 @@ class _Pool:
             self._died(shard, error)
             return
         except self.ray.exceptions.RayTaskError as error:
-            cause = error.cause if isinstance(error.cause, UneError) else error
-            raise UneError(f"a worker failed: {cause}") from error
+            if isinstance(error.cause, UneError | CheckpointError):
+                raise UneError(f"a worker refused: {error.cause}") from error
+            raise
         if self.waiting is None:
             writer = zoo.Writer(self.build.out)
             self.waiting = deque(self.build.todo(writer))

@@ -192,28 +192,6 @@ def test_fixed_points_are_what_sampling_undoes(run, build_args, built, tiny, tmp
     assert ran.code == 1 and "method" in ran.err  # never mixed into one zoo
 
 
-def test_limit_takes_the_first_and_needs_no_other_attributes(run, build_args, tmp_path):
-    ran = run(*build_args, "--limit", 3, "--out", tmp_path / "zoo", "--dry-run")
-    assert ran.code == 0
-    assert ran.out == (
-        "3 rows in 1 shard(s), 9.31 kB (a row: tiny 1.02 kB, tiny.x0 1.02 kB, "
-        "tiny.forward 1.02 kB, eyes 32 B), 6 UNet calls; nothing was written\n"
-    )
-
-
-def test_a_dry_run_counts_and_writes_nothing(run, build_args, tmp_path):
-    ran = run(*build_args, "--out", tmp_path / "zoo", "--dry-run", "--json")
-    assert ran.code == 0 and list(tmp_path.iterdir()) == []
-    assert ran.json == {
-        "dry_run": True,
-        "rows": 24,
-        "shards": 3,
-        "bytes_per_row": {view: 8 * 4 if view == "eyes" else 1024 for view in VIEWS},
-        "bytes": 24 * (3 * 1024 + 32),
-        "unet_calls": 24 * 2,  # eval_at "source": between three timesteps
-    }
-
-
 @pytest.mark.parametrize("spell", ["joined", "repeated"])
 def test_several_generators_are_named_once_or_each(run, tiny, faces, tmp_path, spell):
     both = (f"a={tiny}", f"b={tiny}")

@@ -104,7 +104,7 @@ def test_processes_that_jax_joins_share_the_shards(
 @pytest.mark.parametrize("share", ["3", "3/", "/3", "3/3", "-1/3", "a/b", "1/2/3"])
 def test_a_worker_is_one_of_some(share):
     with pytest.raises(UneError, match="--worker .*: write I/N"):
-        Cluster(worker=share)
+        Cluster(worker=share).check()
 
 
 def test_options_of_one_engine_are_not_for_another(run, build_args, tmp_path):

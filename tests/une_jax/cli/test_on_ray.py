@@ -129,7 +129,7 @@ def test_what_a_worker_complains_of_is_the_commands_error(run, eyes, tmp_path):
     )
     assert ran.returncode == 1
     last = ran.stderr.splitlines()[-1]
-    assert last.startswith("une-jax: error: a worker failed: no images in")
+    assert last.startswith("une-jax: error: a worker refused: no images in")
 
 
 def test_a_cluster_has_room_for_as_many_workers_as_its_scarcest_resource():
