@@ -71,7 +71,7 @@ class Import:
             attribute_names=images.attribute_names,
         )
         writer = zoo.create(self.out, manifest)
-        self._fill(writer, manifest, arrays, images)
+        self._fill(writer, arrays, images)
         return _summary(writer) | {"notes": _notes(arrays)}
 
     def _arrays(self) -> dict[str, npy.Array]:
@@ -152,11 +152,10 @@ class Import:
     def _fill(
         self,
         writer: zoo.Writer,
-        manifest: zoo.Manifest,
         arrays: dict[str, npy.Array],
         images: listing.Listing,
     ) -> None:
-        pending = writer.pending()
+        manifest, pending = writer.settings, writer.pending()
         rows = sum(len(manifest.rows_of(index)) for index in pending)
         with Progress(rows, "importing") as progress:
             for done, index in enumerate(pending, start=1):

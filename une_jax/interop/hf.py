@@ -21,7 +21,7 @@ from une_jax.zoo.rows import schema as zoo_schema
 
 DATA, CARD = "data", "README.md"
 FILE_BYTES = 500_000_000  # the Hub's own size of a shard
-GROUP_BYTES = 32 << 20
+GROUP_BYTES = 16 << 20
 GROUP_ROWS = 10_000
 LEFT_OUT = ("status", "reason", "split")  # all ok; the files are the splits
 

@@ -95,33 +95,38 @@ def of_file(path: Path, partition: str | None = None) -> Listing:
     ...     list(of_file(file, "validation").keys)
     ['000002.jpg']
     """
+    columns = {}
     if path.name.startswith("list_eval_partition"):
         parts = attributes_.read_partition(path)
         names = {key: PARTITIONS[part] for key, part in parts.items()}
         keys = [key for key, name in names.items() if partition in (None, name)]
-        if not keys:
-            raise UneError(f"{path}: nothing in partition {partition!r}")
-        column = pa.array([names[key] for key in keys])
-        return _bare(path.name, "list", keys, {"partition": column})
-    if partition is not None:
+        columns = {"partition": pa.array([names[key] for key in keys], pa.string())}
+    elif partition is not None:
         raise UneError(
             f"--partition {partition}: {path} does not say of an image which partition "
             "it is in; give list_eval_partition.txt, or CelebA's folder as --images"
         )
-    if path.name.startswith("list_attr"):
-        return _bare(path.name, "list", list(attributes_.read(path).keys))
-    lines = _lines(path)
-    if path.suffix.lower() == ".csv":
-        try:
-            lines = [row[0] if row else "" for row in csv.reader(lines, strict=True)]
-        except csv.Error as error:
-            raise UneError(f"{path}: not CSV: {error}") from error
-        lines = lines[1:]
+    elif path.name.startswith("list_attr"):
+        keys = list(attributes_.read(path).keys)
+    elif path.suffix.lower() == ".csv":
+        keys = _first_column(path)
+    else:
+        keys = _lines(path)
+    if not keys:
+        raise UneError(f"{path}: no keys{f' in {partition}' if partition else ''}")
     try:
-        Keys.sort(lines)  # only to have them checked: rows stay in the file's order
+        Keys.sort(keys)  # only to have them checked: rows stay in the file's order
     except UneError as error:
         raise UneError(f"{path}: {error}") from error
-    return _bare(path.name, "list", lines)
+    return _bare(path.name, "list", keys, columns)
+
+
+def _first_column(path: Path) -> list[str]:
+    try:
+        rows = list(csv.reader(_lines(path), strict=True))
+    except csv.Error as error:
+        raise UneError(f"{path}: not CSV: {error}") from error
+    return [row[0] if row else "" for row in rows[1:]]
 
 
 def _bare(

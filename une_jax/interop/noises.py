@@ -162,7 +162,7 @@ def write(
             path = folder / f"{PREFIX}{view.name}{SUFFIX}"
             file = files[view.name] = stack.enter_context(open(path, "xb"))
             width, dtype = math.prod(view.shape), stream.plain_dtype(view)
-            npy.write_header(file, sum(counts.values()), width, dtype)
+            file.write(npy.header(sum(counts.values()), width, dtype))
         keys = text(KEYS)
         table = csv.writer(text(ATTRIBUTES), lineterminator="\n") if names else None
         if table is not None:

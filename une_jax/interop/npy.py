@@ -2,11 +2,11 @@
 
 import dataclasses
 import hashlib
+import io
 import math
 import os
 import warnings
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import Float
@@ -88,7 +88,7 @@ def open_array(path: str | os.PathLike[str]) -> Array:
         if path.exists() and not path.is_file():
             raise UneError(f"{path} is no file; give the .npy files themselves")
         with open(path, "rb") as file:
-            shape, fortran, dtype = _header(file)
+            shape, fortran, dtype = _read_header(file)
             offset, size = file.tell(), os.fstat(file.fileno()).st_size
     except OSError as error:
         raise UneError(f"{path}: cannot read: {error.strerror}") from error
@@ -118,7 +118,7 @@ def open_array(path: str | os.PathLike[str]) -> Array:
     return Array(path=path, shape=(shape[0], shape[1]), dtype=dtype, offset=offset)
 
 
-def _header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+def _read_header(file: io.BufferedReader) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Shape, whether in Fortran order, and dtype; any error is a `ValueError`."""
     form = np.lib.format
     try:
@@ -141,19 +141,18 @@ def _header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
         ) from error
 
 
-def write_header(file: BinaryIO, rows: int, width: int, dtype: np.dtype) -> None:
-    """Starts a `.npy` file; `rows` rows of `width` numbers, C order, are to follow.
+def header(rows: int, width: int, dtype: np.dtype) -> bytes:
+    """The start of a `.npy` file; `rows` rows of `width` numbers, C order, follow it.
 
-    >>> import io
-    >>> file = io.BytesIO()
-    >>> write_header(file, 2, 1, np.dtype(np.float16))
-    >>> _ = file.write(np.float16([1, 2]).tobytes()), file.seek(0)
-    >>> np.load(file).tolist()
+    >>> start = header(2, 1, np.dtype(np.float16))
+    >>> np.load(io.BytesIO(start + np.float16([1, 2]).tobytes())).tolist()
     [[1.0], [2.0]]
     """
-    header = {
+    file = io.BytesIO()
+    said = {
         "descr": np.lib.format.dtype_to_descr(dtype),
         "fortran_order": False,
         "shape": (rows, width),
     }
-    np.lib.format.write_array_header_1_0(file, header)
+    np.lib.format.write_array_header_1_0(file, said)
+    return file.getvalue()

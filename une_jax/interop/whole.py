@@ -35,8 +35,9 @@ def whole_folder(out: str | os.PathLike[str], *inner: str) -> Iterator[Path]:
     out = Path(out).resolve()  # of a link, the folder that it names
     require_free(out)
     temp = out.with_name(f"{atomic.TEMP_PREFIX}{out.name}")
-    atomic.make_folder(temp)
+    atomic.make_folder(out.parent)
     try:
+        temp.mkdir(exist_ok=True)
         with atomic.locked(temp):
             require_free(out)  # another process may have been here first
             _clear(temp, inner)
