@@ -25,6 +25,7 @@ from small_zoo import (
 from une_jax import zoo
 from une_jax.errors import UneError
 from une_jax.zoo import codec, rows, tensors
+from une_jax.zoo.manifest import table_name, tensors_name
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +142,57 @@ def test_a_slice_loads_no_more_than_itself(tmp_path):
         assert values.shape == (5, 16_384)
         assert peak < 6 * row_bytes
     np.testing.assert_array_equal(opened["big"][60:65][:, 0], [61, 62, 63, 65, 66])
+
+
+def test_a_slice_of_millions_of_rows_costs_what_one_of_a_shard_does(tmp_path):
+    count, per_shard, row = 2_000_000, 10_000, 500_000
+    tiny = dataclasses.replace(CLIP, name="tiny", shape=(1,))
+    source = zoo.describe_source("many", ["not listed here"], 64)
+    manifest = zoo.Manifest(
+        views=(tiny,),
+        source={**source, "images": count},
+        row_count=count,
+        shard_rows=per_shard,
+    )
+    writer = zoo.create(tmp_path, manifest)
+    span = writer.rows_of(row // per_shard)
+    ok = np.arange(per_shard) % 10 != 0
+    table = pa.table(
+        {
+            "key": [f"{i:08d}.jpg" for i in span],
+            "sha256": ["0" * 64] * per_shard,
+            "status": np.where(ok, "ok", "failed"),
+            "reason": np.where(ok, "", "truncated"),
+            "split": zoo.paper_split(count, span),
+        }
+    )
+    array = np.where(ok, np.arange(per_shard), 0).astype(np.float32)[:, None]
+    writer.commit(row // per_shard, {"tiny": array}, table)
+    # All the other shards are as this one, if only the manifest knows of them.
+    shards = [
+        dataclasses.replace(
+            writer.manifest.shards[0],
+            index=i,
+            tensors=zoo.File(name=tensors_name(i), bytes=1, sha256="0" * 64),
+            table=zoo.File(name=table_name(i), bytes=1, sha256="0" * 64),
+        )
+        for i in range(manifest.shard_count)
+    ]
+    del shards[row // per_shard]
+    whole = writer.manifest.with_shards(shards)
+    (tmp_path / "manifest.json").write_bytes(codec.to_bytes(whole))
+    rows.read_ok(tmp_path / table_name(row // per_shard), per_shard)
+    opened = zoo.open(tmp_path)
+    tracemalloc.start()
+    try:
+        latents = opened["tiny"]
+        values = latents[row // 10 * 9 + 90 : row // 10 * 9 + 110]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert opened.complete and len(latents) == count // 10 * 9
+    np.testing.assert_array_equal(values, array[ok][90:110])
+    assert peak < 16 * per_shard  # nothing is as long as the zoo
 
 
 def test_a_slice_touches_only_the_shards_it_needs(path):

@@ -184,7 +184,7 @@ class Manifest:
         _check_source(self.source, self.row_count)
         for where, columns in (
             ("attribute_names", self.attribute_names),
-            ("source.columns", tuple(self.columns)),
+            ("source.columns", self.columns),
         ):
             for name in columns:
                 checks.text(name, where)
@@ -201,8 +201,8 @@ class Manifest:
 
     @property
     def columns(self) -> dict[str, str]:
-        """Further columns of the rows: name -> type."""
-        return self.source.get("columns", {})
+        """Further columns of the rows, name -> type; by name, as JSON has no order."""
+        return dict(sorted(self.source.get("columns", {}).items()))
 
     @property
     def measures(self) -> tuple[str, ...]:
