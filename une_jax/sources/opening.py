@@ -13,6 +13,7 @@ from une_jax.sources.celeba import is_celeba, open_celeba
 from une_jax.sources.classes import as_partitions, open_classes
 from une_jax.sources.folder import open_folder
 from une_jax.sources.parquet import open_parquet
+from une_jax.sources.webdataset import open_webdataset
 
 READERS: dict[str, Callable[[Path], Source]] = {
     "folder": open_folder,
@@ -20,6 +21,7 @@ READERS: dict[str, Callable[[Path], Source]] = {
     "classes": open_classes,
     "parquet": open_parquet,
     "arrow": open_arrow,
+    "webdataset": open_webdataset,
 }
 
 
@@ -44,7 +46,11 @@ def open(
 
 
 def _recognise(path: Path) -> Source:
-    endings = {".parquet": open_parquet, ".arrow": open_arrow}
+    endings = {
+        ".parquet": open_parquet,
+        ".arrow": open_arrow,
+        ".tar": open_webdataset,
+    }
     if path.is_file() and path.suffix.lower() in endings:
         return endings[path.suffix.lower()](path)
     if is_saved(path):

@@ -76,7 +76,9 @@ def files_in(path: Path, ending: str) -> list[tuple[str | None, Path]]:
     for root, folders, names in os.walk(path, onerror=unreadable):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
-            if not name.startswith(".") and name.lower().endswith(ending):
-                file = Path(root, name)
+            file = Path(root, name)
+            if name.startswith(".") or not name.lower().endswith(ending):
+                continue
+            if file.is_file():  # and no pipe, which would block
                 found.append((of_file(file.relative_to(path).as_posix()), file))
     return sorted(found, key=lambda pair: (pair[0] or "", pair[1].as_posix()))
