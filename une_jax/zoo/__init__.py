@@ -5,8 +5,11 @@ A folder of safetensors, Parquet and JSON::
     manifest.json              settings, and the committed shards with their sha256
     shards/00000.safetensors   one tensor per view, (rows, *shape)
     rows/00000.parquet         key, sha256, status, reason, split, attributes, residuals
+    commits/00000.json         a shard that is committed, but not in the manifest yet
 
-`create` starts or resumes one, `open` reads it lazily, `verify` checks every byte.
+`create` starts or resumes one, `open` reads it lazily, `verify` checks every byte. A
+shard is committed by its record, once and for good; `Writer.fold` moves the records
+into the manifest. A finished and folded zoo has the same bytes whatever interrupted it.
 
 >>> import tempfile
 >>> import numpy as np
@@ -28,9 +31,10 @@ A folder of safetensors, Parquet and JSON::
 ...         table = pa.table({
 ...             "key": keys[span.start : span.stop], "sha256": ["0" * 64] * len(span),
 ...             "status": ["ok"] * len(span), "reason": [""] * len(span),
-...             "split": zoo.paper_split(2)[span.start : span.stop],
+...             "split": zoo.paper_split(2, span),
 ...         })
 ...         writer.commit(i, {"clip": np.ones((len(span), 8), np.float32)}, table)
+...     writer.fold()
 ...     opened = zoo.open(folder)
 ...     opened.views, opened.complete, opened["clip"][-1:].shape, zoo.verify(folder)
 (('clip',), True, (1, 8), [])

@@ -24,7 +24,8 @@ def write_bytes_atomically(path: Path, data: bytes) -> None:
     """Puts `data` at `path`, durably; the folder must exist.
 
     Raises:
-        UneError: the file system refuses (full, read-only, ...). `path` is unchanged.
+        UneError: the file system refuses (full, read-only, ...). `path` has its old
+            bytes then, or all of the new where only the last fsync failed.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -49,7 +50,7 @@ class Staged:
         Raises:
             UneError: the file system refuses.
         """
-        with _refusals(f"write {self.path}"):
+        with refusals(f"write {self.path}"):
             os.replace(self.temp, self.path)
             _sync_folder(self.path.parent)
 
@@ -62,7 +63,7 @@ def staged(path: Path, data: bytes) -> Iterator[Staged]:
         UneError: the file system refuses; nothing is left then.
     """
     with contextlib.ExitStack() as stack:
-        with _refusals(f"write {path}"):
+        with refusals(f"write {path}"):
             temp, descriptor = _new_temp(path, stack)
             rest = memoryview(data)
             while rest:
@@ -100,7 +101,7 @@ def make_folder(folder: Path) -> None:
     if folder.is_dir():
         return
     make_folder(folder.parent)
-    with _refusals(f"make folder {folder}"):
+    with refusals(f"make folder {folder}"):
         folder.mkdir(exist_ok=True)
         _sync_folder(folder.parent)
 
@@ -115,7 +116,7 @@ def remove_files(folder: Path, names: Iterable[str]) -> None:
     """
     if not folder.is_dir():
         return
-    with _refusals(f"remove files from {folder}"):
+    with refusals(f"remove files from {folder}"):
         for name in names:
             (folder / name).unlink(missing_ok=True)
         _sync_folder(folder)
@@ -138,7 +139,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         UneError: there is no such folder.
     """
-    with _refusals(f"open {folder}"):
+    with refusals(f"open {folder}"):
         descriptor = os.open(folder, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):
@@ -177,7 +178,8 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _refusals(doing: str) -> Iterator[None]:
+def refusals(doing: str) -> Iterator[None]:
+    """Turns an error of the file system into `UneError`, "cannot <doing>: <why>"."""
     try:
         yield
     except OSError as error:

@@ -1,7 +1,9 @@
 """`manifest.json` and the records in `commits/`: their bytes, and both put together."""
 
+import contextlib
 import dataclasses
 import os
+import re
 import reprlib
 from pathlib import Path
 from typing import Any, get_origin
@@ -19,6 +21,7 @@ from une_jax.zoo.manifest import (
 
 FILE_NAME = "manifest.json"
 RECORDS = "commits"
+RECORD = re.compile(r"[0-9]+\.json")
 
 
 def to_bytes(manifest: Manifest) -> bytes:
@@ -124,13 +127,17 @@ def read_records(folder: str | os.PathLike[str]) -> dict[str, bytes]:
         UneError: one cannot be read.
     """
     records = {}
-    for path in sorted(Path(folder, RECORDS).glob("[0-9]*.json")):
-        try:
-            records[f"{RECORDS}/{path.name}"] = path.read_bytes()
-        except FileNotFoundError:
-            pass  # it was folded just now
-        except OSError as error:
-            raise UneError(f"{path}: cannot read ({error.strerror})") from error
+    path = Path(folder, RECORDS)
+    try:
+        for name in sorted(os.listdir(path)):
+            if RECORD.fullmatch(name):
+                path = Path(folder, RECORDS, name)
+                with contextlib.suppress(FileNotFoundError):  # it was folded just now
+                    records[f"{RECORDS}/{name}"] = path.read_bytes()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise UneError(f"{path}: cannot read ({error.strerror})") from error
     return records
 
 

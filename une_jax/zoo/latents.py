@@ -1,6 +1,7 @@
 """The latents of one view, read through the page cache when they are asked for."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -40,8 +41,12 @@ class Latents:
         wanted, starts = np.ravel(places), self.zoo.ok_starts
         out = np.empty((len(wanted), *self.view.shape), self.dtype)
         owner = np.searchsorted(starts, wanted, side="right") - 1
-        for i in np.unique(owner):
-            index, mine = self.zoo.manifest.shards[i].index, np.flatnonzero(owner == i)
+        order = np.argsort(owner, kind="stable")
+        firsts = np.flatnonzero(np.diff(owner[order], prepend=-1))
+        for first, stop in itertools.pairwise([*firsts, len(order)]):
+            mine = order[first:stop]  # all in one shard
+            i = owner[mine[0]]
+            index = self.zoo.manifest.shards[i].index
             here = self.zoo.ok_rows(index)[wanted[mine] - starts[i]]
             tensor = np.asarray(self.zoo.shard_tensor(index, self.view.name))
             for to, start, length in _runs(mine, here):
@@ -88,7 +93,7 @@ def _runs(
     [(0, 7, 2), (2, 2, 1), (5, 3, 1)]
     """
     breaks = np.flatnonzero((np.diff(to) != 1) | (np.diff(start) != 1)) + 1
-    first = np.concatenate([[0], breaks])
+    first = np.append(0, breaks)
     lengths = np.diff(first, append=len(to))
     yield from zip(
         to[first].tolist(), start[first].tolist(), lengths.tolist(), strict=True

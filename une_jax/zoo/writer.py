@@ -137,8 +137,10 @@ class Writer:
         atomic.remove_files(self.path / codec.RECORDS, records)
 
     def _committed(self, index: int) -> bool:
-        if (self.path / record_name(index)).exists():
-            return True
+        record = self.path / record_name(index)
+        with atomic.refusals(f"look for {record}"):
+            if record.exists():
+                return True
         seal = codec.read_bytes(self.path, sealed.SEAL_BYTES)
         return index in _folded(self.path, seal)
 
@@ -163,6 +165,12 @@ def create(path: str | os.PathLike[str], manifest: Manifest) -> Writer:
     folder = Path(path)
     if manifest.shards:
         raise UneError("a new zoo has no shards; leave them out of the manifest")
+    with atomic.refusals(f"use {folder}"):
+        _create(folder, manifest)
+    return Writer(folder)
+
+
+def _create(folder: Path, manifest: Manifest) -> None:
     if folder.exists() and not folder.is_dir():
         raise UneError(f"{folder} is a file; choose another folder for the zoo")
     atomic.make_folder(folder)
@@ -184,7 +192,6 @@ def create(path: str | os.PathLike[str], manifest: Manifest) -> Writer:
             atomic.write_bytes_atomically(folder / codec.FILE_NAME, data)
         for name in FOLDERS:
             atomic.remove_leftovers(folder / name)
-    return Writer(folder)
 
 
 def _checked(
