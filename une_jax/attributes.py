@@ -1,4 +1,4 @@
-"""Attributes of images, in CelebA's own text files or as CSV.
+"""Attributes of images, in CelebA's own text files, as CSV or as Parquet.
 
 CelebA's three layouts, as downloaded: `list_attr_celeba.txt` (number of images, names,
 then `000001.jpg -1  1 ...`), its CSV twin (`image_id,Smiling,...`), and
@@ -15,6 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyarrow.types as pt
 from jaxtyping import Bool
 
 from une_jax.errors import UneError
@@ -50,12 +53,14 @@ class Attributes:
 
 
 def read(path: str | os.PathLike[str]) -> Attributes:
-    """Reads `list_attr_celeba.txt` or a CSV file (the first column is the key).
+    """Reads `list_attr_celeba.txt`, a CSV or a Parquet file.
 
-    Values are 1, 0, -1, true or false.
+    The key is the first column; of a Parquet file it is "key" or "image_id", if there is
+    one. Values are 1, 0, -1, true or false.
 
     Raises:
-        UneError: the file cannot be read, or a line is malformed (with its number).
+        UneError: the file cannot be read, or a line or row is malformed (with its
+            number).
 
     >>> import pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -64,6 +69,8 @@ def read(path: str | os.PathLike[str]) -> Attributes:
     ...     read(file).values.tolist()
     [[True], [False]]
     """
+    if _starts_with(path, b"PAR1"):
+        return _read_parquet(path)
     lines = read_lines(path)
     if re.fullmatch(r"\d{1,12}", lines[0].strip(), re.ASCII):
         return _read_celeba(path, lines)
@@ -85,6 +92,56 @@ def _read_celeba(path: str | os.PathLike[str], lines: list[str]) -> Attributes:
             f"{len(attributes.keys)} follow; fetch the file again"
         )
     return attributes
+
+
+def _starts_with(path: str | os.PathLike[str], magic: bytes) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(magic)) == magic
+    except OSError as error:
+        raise UneError(f"{path}: cannot read: {error.strerror}") from error
+
+
+def _read_parquet(path: str | os.PathLike[str]) -> Attributes:
+    try:
+        with pq.ParquetFile(path) as file:
+            table = file.read()
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise UneError(
+            f"{path}: cannot read: {' '.join(str(error).split())}"
+        ) from error
+    names = table.column_names
+    repeated = _first_repeated(names)
+    if repeated is not None or len(names) < 2:
+        raise UneError(
+            f"{path}: column {repeated!r} is there twice"
+            if repeated is not None
+            else f"{path}: expected a column of keys and columns of attributes"
+        )
+    key = next((name for name in ("key", "image_id") if name in names), names[0])
+    keys = table[key].to_pylist()
+    for row, word in enumerate(keys):
+        if not isinstance(word, str):
+            raise UneError(f"{path}, row {row}: {key!r} is {word!r}, which is no text")
+    names.remove(key)
+    values = np.zeros((len(keys), len(names)), bool)
+    for i, name in enumerate(names):
+        column, kind = table[name], table[name].type
+        numeric = pt.is_boolean(kind) or pt.is_integer(kind) or pt.is_floating(kind)
+        if numeric:  # null becomes NaN
+            numbers = column.cast(pa.float64(), safe=False).to_numpy()
+        else:
+            numbers = np.full(len(keys), np.nan)
+        for row in np.flatnonzero(~np.isin(numbers, (-1, 0, 1)))[:1].tolist():
+            raise UneError(
+                f"{path}, row {row}: {name!r} is {column[row].as_py()!r}, and none of "
+                "1, 0, -1, true, false"
+            )
+        values[:, i] = numbers == 1
+    try:
+        return Attributes(keys=tuple(keys), names=tuple(names), values=values)
+    except UneError as error:
+        raise UneError(f"{path}: {error}") from error
 
 
 def _read_csv(path: str | os.PathLike[str], lines: list[str]) -> Attributes:

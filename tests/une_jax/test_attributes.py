@@ -1,6 +1,8 @@
 import doctest
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from une_jax import attributes
@@ -43,6 +45,49 @@ def test_csv(tmp_path, bom):
     got = attributes.read(written(tmp_path, text))
     assert got.keys == ("a,b.jpg", "c.jpg", "d.jpg")
     assert got.values.tolist() == [[True, False], [False, True], [False, True]]
+
+
+@pytest.mark.parametrize("key", ["key", "image_id", "file"])
+@pytest.mark.parametrize(
+    "male", [[True, False], [1, 0], [1, -1], [1.0, 0.0], np.array([1, 0], np.uint8)]
+)
+def test_parquet(tmp_path, key, male):
+    columns = {key: ["b.jpg", "a.jpg"], "Male": male, "Smiling": [-1, 1]}
+    if key != "file":  # else it is the first column
+        columns = dict(reversed(columns.items()))
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    got = attributes.read(tmp_path / "a.parquet")
+    assert got.keys == ("b.jpg", "a.jpg")
+    found = dict(zip(got.names, got.values.T.tolist(), strict=True))
+    assert found == {"Male": [True, False], "Smiling": [False, True]}
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"key": ["a", "b"]}, "expected a column of keys and columns of attributes"),
+        ({"key": ["a", "b"], "x": [1, 2]}, "row 1: 'x' is 2, and none of 1, 0, -1"),
+        ({"key": ["a", "b"], "x": [0.5, 1.0]}, "row 0: 'x' is 0.5, and none of"),
+        ({"key": ["a", "b"], "x": [True, None]}, "row 1: 'x' is None, and none of"),
+        ({"key": ["a", "b"], "x": [None, 1]}, "row 0: 'x' is None, and none of"),
+        ({"key": ["a", "b"], "x": ["1", "0"]}, "row 0: 'x' is '1', and none of"),
+        ({"key": ["a", "b"], "x": [[1], [0]]}, r"row 0: 'x' is \[1\], and none of"),
+        ({"key": ["a", None], "x": [1, 1]}, "row 1: 'key' is None, which is no text"),
+        ({"n": [7, 8], "x": [1, 1]}, "row 0: 'n' is 7, which is no text"),
+        ({"key": ["a", "a"], "x": [1, 1]}, "key 'a' is listed twice"),
+        ({"key": ["a", ""], "x": [1, 1]}, "one key has an empty name"),
+    ],
+)
+def test_malformed_parquet_is_named_with_the_row(tmp_path, columns, message):
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    with pytest.raises(UneError, match=f"a.parquet.*{message}"):
+        attributes.read(tmp_path / "a.parquet")
+
+
+def test_damaged_parquet_is_named(tmp_path):
+    (tmp_path / "a.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(UneError, match="a.parquet: cannot read: "):
+        attributes.read(tmp_path / "a.parquet")
 
 
 def test_what_is_written_is_read_back(tmp_path):
