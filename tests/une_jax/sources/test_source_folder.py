@@ -35,6 +35,13 @@ def test_a_folder_tree_is_listed_as_images_list_it(tmp_path):
     assert [source.read(row) for row in range(3)] == [b"a.tiff", b"a/z.PNG", b"b.jpg"]
 
 
+def test_a_folder_of_images_stays_one_whatever_lies_beside_them(tmp_path):
+    fill(tmp_path, "data/train-00000-of-00001.parquet", "a.tar", "list_attr_celeba.txt",
+         "deep/b.jpg")  # fmt: skip
+    source = sources.open(tmp_path)
+    assert source.kind == "folder" and source.keys == ["deep/b.jpg"]
+
+
 def test_the_name_is_the_last_part_of_the_path(tmp_path, monkeypatch):
     fill(tmp_path, "faces/a.jpg")
     monkeypatch.chdir(tmp_path / "faces")
