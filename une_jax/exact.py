@@ -27,6 +27,13 @@ class Pair(NamedTuple):
     x_before: Float32[Array, "b h w c"]
 
 
+class Inversion(NamedTuple):
+    """What :func:`invert_with_residual` gives."""
+
+    pair: Pair
+    residual: Float32[Array, " b"]
+
+
 class _Leaps(NamedTuple):
     """A row for each level but the two ends, and what its leap to more noise adds."""
 
@@ -58,6 +65,28 @@ def invert(
     >>> bool(jnp.abs(again - x0).max() < 1e-5)
     True
     """
+    return invert_with_residual(eps_fn, params, x0, schedule, cond).pair
+
+
+def invert_with_residual(
+    eps_fn: EpsFn,
+    params: Any,
+    x0: Float[Array, "b h w c"],
+    schedule: Schedule,
+    cond: Any = None,
+) -> Inversion:
+    """:func:`invert`, and for each sample how badly its worst step would be undone.
+
+    ``residual`` (b,) is the root mean square by which sampling's step misses, in units
+    of the latent: rounding alone, for no model call more. The steps' roundings add up;
+    a round trip is within their sum, about 1e-6 for 50 steps.
+
+    >>> schedule = Schedule.from_config({}, steps=10)
+    >>> x0 = jax.random.normal(jax.random.key(0), (1, 8, 8, 4))
+    >>> out = invert_with_residual(lambda p, x, t, c: jnp.sin(x), None, x0, schedule)
+    >>> bool(0 < out.residual[0] < 1e-6)
+    True
+    """
     x0 = x0.astype(jnp.float32)
     signal, noise = _levels(schedule)
     first = jax.tree.map(lambda leaf: leaf[-1], schedule.sampling)
@@ -65,11 +94,18 @@ def invert(
     x1 = signal[1] * (x0 - noise[0] * eps) / signal[0] + noise[1] * eps
 
     def body(carry, leap):
-        x_under, x = carry
-        return (x, x_under + _leap(eps_fn, params, x, leap, cond)), None
+        (x_under, x), worst = carry
+        across = _leap(eps_fn, params, x, leap, cond)
+        x_over = x_under + across
+        miss = jnp.sqrt(jnp.mean((x_over - across - x_under) ** 2, axis=(1, 2, 3)))
+        return ((x, x_over), jnp.maximum(worst, miss)), None
 
-    (x_before, x_T), _ = jax.lax.scan(body, (x0, x1), _leaps(schedule))
-    return Pair(x_T, x_before)
+    # Made from x1, so that it is split over the mesh as that is inside shard_map; NaN
+    # stays NaN.
+    none = 0 * x1.mean((1, 2, 3))
+    start = ((x0, x1), none)
+    ((x_before, x_T), worst), _ = jax.lax.scan(body, start, _leaps(schedule))
+    return Inversion(Pair(x_T, x_before), worst)
 
 
 def sample(

@@ -44,7 +44,7 @@ def invert(
     Each sample stops by itself: once its step misses by less than ``tolerance`` it is
     frozen, and keeps its bits whatever its neighbours still do. Where the iteration
     does not contract, the best sample seen is kept, and ``residual`` says how good it
-    is. With the schedule's ``eval_at="source"`` x0 stands for the sample at the
+    is; where it is not finite, ``residual`` is NaN, and no other sample waits. With the schedule's ``eval_at="source"`` x0 stands for the sample at the
     earliest timestep, as in ``ddim.invert``. Works under jit, vmap and shard_map; jit
     it with ``static_argnums=0``.
 
@@ -92,13 +92,17 @@ def _undo(
         better = guess + (x - x_to) / row.c_x
         return _rms(x_to - x), better
 
+    def unfinished(guess, least):
+        """Whose next call may help: NaN and infinity have gone for good."""
+        return (least > tolerance) & jnp.isfinite(_rms(guess))
+
     def going_on(state):
-        call, _, _, miss, _ = state
-        return (call < max_calls) & jnp.any(miss > tolerance)
+        call, guess, _, least, _ = state
+        return (call < max_calls) & jnp.any(unfinished(guess, least))
 
     def refine(state):
         call, guess, best, least, calls = state
-        active = least > tolerance
+        active = unfinished(guess, least)
         miss, better = proposal(guess)
         improved = active & (miss < least)
         return (

@@ -1,5 +1,7 @@
 """Any number of rows through a compiled function of a fixed number."""
 
+import collections
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +16,9 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 # Half-precision latents are stored in float16: the state of a run is float32, and
 # float16 keeps three more bits of it than bfloat16.
 STORED = {"float32": "float32", "bfloat16": "float16"}
+# Batches on the device: one computes while the next one's rows go there and the last
+# one's results come back.
+IN_FLIGHT = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,13 +45,29 @@ def batch_size_for(asked: int | None, rows: int | None, pixels: int, mesh: Mesh)
     return -(-asked // devices) * devices
 
 
-def batched(fn: Any, params: Any, batch: Any, mesh: Mesh, size: int) -> Any:
-    """``fn`` over all rows, ``size`` at a time, the tail padded: numpy in and out."""
+def batched(run: Callable[[Any], Any], batch: Any, mesh: Mesh, size: int) -> Any:
+    """``run`` over all rows, ``size`` at a time, the tail padded: numpy in and out.
+
+    ``run`` starts a batch's work on the devices, by one compiled function or several,
+    and does not wait for it. The next batch is started before the last one's results
+    are fetched; no more than ``IN_FLIGHT`` are on the devices.
+    """
     n = len(jax.tree.leaves(batch)[0])
-    parts = []
+    running, parts = collections.deque(), []
+
+    def finish():
+        out, mask = running.popleft()
+        parts.append(jax.tree.map(lambda x: np.asarray(x)[mask], out))
+
     for start in range(0, n, size):
         part = jax.tree.map(lambda x: x[start : start + size], batch)  # noqa: B023
         padded = parallel.pad_batch(part, size)
-        out = fn(params, parallel.shard_batch(padded.batch, mesh))
-        parts.append(jax.tree.map(lambda x: np.asarray(x)[padded.mask], out))  # noqa: B023
+        out = run(parallel.shard_batch(padded.batch, mesh))
+        for leaf in jax.tree.leaves(out):
+            leaf.copy_to_host_async()
+        running.append((out, padded.mask))
+        if len(running) == IN_FLIGHT:
+            finish()
+    while running:
+        finish()
     return jax.tree.map(lambda *xs: np.concatenate(xs), *parts)

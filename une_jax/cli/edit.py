@@ -1,9 +1,10 @@
 """``une-jax edit``: one image, more or less of an attribute, others held."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from PIL import Image
@@ -12,6 +13,9 @@ from une_jax import images, zoo
 from une_jax.attributes import resolve
 from une_jax.cli.options import OWN_DEFAULT, Json
 from une_jax.errors import UneError
+
+if TYPE_CHECKING:
+    from une_jax.cli.generator import Generator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +36,8 @@ class Edit:
     """which generator view of the zoo (default: its only one, or --generator's)"""
     keep: Annotated[tuple[str, ...], OWN_DEFAULT] = ()
     """attributes to leave alone: their directions are projected out"""
+    prompt: str = ""
+    """the image's prompt, where the zoo's images have each their own"""
     strength: tuple[float, ...] = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
     """in standard deviations of the zoo's latents along the direction"""
     json: Json = False
@@ -59,8 +65,21 @@ class Edit:
             opened.attribute_names, self.attribute, self.keep
         )
         pixels = generator.prepare(picture)[None]
-        noise = generator.compute(pixels, np.zeros(1, int)).arrays[view.name]
-        grid = walk(generator, noise, direction[None], np.array([unit]), self.strength)
+        own = generator.settings.prompt is None
+        if self.prompt and not own:
+            raise UneError(
+                f"--prompt: view {view.name!r} has one prompt for all images"
+            )
+        prompts = [self.prompt] if own else None
+        origin = generator.compute(pixels, np.zeros(1, int), prompts).arrays
+        grid = walk(
+            generator,
+            origin,
+            direction[None],
+            np.array([unit]),
+            self.strength,
+            prompts=prompts,
+        )
 
         self.out.mkdir(parents=True, exist_ok=True)
         stem = re.sub(r"\W+", "_", f"{self.image.stem}_{self.attribute}")
@@ -109,13 +128,19 @@ def generator_view(opened: zoo.Zoo, name: str | None, source: str | None) -> zoo
 
 
 def walk(
-    generator: Any,
-    noise: np.ndarray,
+    generator: "Generator",
+    origin: dict[str, np.ndarray],
     directions: Any,
     units: np.ndarray,
     strengths: tuple[float, ...],
+    *,
+    prompts: Sequence[str] | None = None,
 ) -> np.ndarray:
-    """Images (n, directions, strengths, h, w, 3) uint8 along each (m, d) direction."""
+    """Images (n, directions, strengths, h, w, 3) uint8 along each (m, d) direction.
+
+    ``origin`` are n images' rows of the views that ``generator.decodes_from``; strength
+    0 is what they themselves give back.
+    """
     import jax
     import jax.numpy as jnp
 
@@ -123,11 +148,17 @@ def walk(
 
     per_direction = jax.vmap(edits.move, in_axes=(None, 0, None, 0))
     per_image = jax.vmap(per_direction, in_axes=(0, None, None, None))
+    noise = origin[generator.name]
     moved = per_image(
         jnp.asarray(noise, jnp.float32),
         directions,
         jnp.asarray(strengths, jnp.float32),
         jnp.asarray(units, jnp.float32),
     )
-    flat = generator.decode(np.asarray(moved).reshape(-1, *noise.shape[1:]))
+    each = len(directions) * len(strengths)
+    flat = generator.decode(
+        np.asarray(moved).reshape(-1, *noise.shape[1:]),
+        prompts=None if prompts is None else np.repeat(prompts, each).tolist(),
+        origin={name: np.repeat(x, each, axis=0) for name, x in origin.items()},
+    )
     return flat.reshape(*moved.shape[:3], *flat.shape[1:])

@@ -1,15 +1,18 @@
 """An image encoder as the commands use it: images to embeddings."""
 
+import functools as ft
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 from PIL import Image
 
 from ports import encoder, preprocess
 from une_jax import parallel
+from une_jax.cli import costs
 from une_jax.cli.batches import DTYPES, STORED, Output, batch_size_for, batched
 from une_jax.cli.devices import device_mesh
 from une_jax.cli.names import Model
@@ -49,8 +52,25 @@ class Encoder:
     ) -> Output:
         """Prepared images, a batch of any length -> their embeddings."""
         del rows, prompts
-        out = batched(self._run, self.params, pixels, self.mesh, self.batch_size)
+        run = ft.partial(self._run, self.params)
+        out = batched(run, pixels, self.mesh, self.batch_size)
         return Output(arrays={self.name: out.astype(self.views[0].dtype)})
+
+    def seconds_per_image(self) -> dict[str, float]:
+        """Of ``compute``, measured by a warm call on random input at the build's batch."""
+        pixels = costs.made(self._pixels, self.mesh)
+        took = costs.timed(lambda: self._run(self.params, pixels))
+        return {"encoder": took / self.batch_size}
+
+    def flops_per_image(self) -> dict[str, float]:
+        """Of the same, in floating-point operations; nothing is computed."""
+        count = costs.counted(self._run, self.params, self._pixels)
+        return {"encoder": count / self.batch_size}
+
+    @property
+    def _pixels(self) -> jax.ShapeDtypeStruct:
+        side = self.processor.side
+        return jax.ShapeDtypeStruct((self.batch_size, side, side, 3), np.float32)
 
 
 def load_encoder(

@@ -1,6 +1,7 @@
 """A diffusion pipeline as the commands use it: images to noise, and back."""
 
-from collections.abc import Sequence
+import functools as ft
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,74 +15,62 @@ from ports import stable_diffusion
 from ports.checkpoint import CheckpointError
 from ports.conditioning import Condition
 from une_jax import consistency, images, parallel
-from une_jax.cli import programs
+from une_jax.cli import costs, programs
 from une_jax.cli.batches import DTYPES, STORED, Output, batch_size_for, batched
 from une_jax.cli.devices import device_mesh
 from une_jax.cli.names import Model, resolve
+from une_jax.cli.settings import CONTROL_SEED, Settings, settings_of, views_of
 from une_jax.errors import UneError
 from une_jax.schedule import Schedule
 from une_jax.zoo import View
 
-# Far from the small seeds that people choose: a row's key must be no face's own key,
-# or the control's noise would be the face's true latent.
-CONTROL_SEED = 0xF0_4A_4D
-# What consistency models embed, in both directions.
-NO_GUIDANCE = 1.0
 # Of a consistency model's own way of sampling.
 FEW_STEPS = 4
 Cond = jax.Array | Condition
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How images become noise. Part of a zoo's identity.
-
-    Attributes:
-        method: "ddim", "fixed-point", "exact" or "dpm-encoder".
-        prompt: of every image; None where each has its own, given to ``compute``.
-        guidance: the scale of classifier-free guidance, 1 for none; consistency models
-            embed it instead.
-        negative: the prompt that guidance leads away from.
-        eta, seed: of the DPM-Encoder's noise.
-        round_trip: what is measured of the way back: "none", "latent" or "pixels".
-    """
-
-    steps: int = 50
-    eval_at: str = "source"
-    method: str = "ddim"
-    prompt: str | None = ""
-    guidance: float = 1.0
-    negative: str = ""
-    eta: float = 0.1
-    seed: int = 0
-    round_trip: str = "latent"
-    size: int | None = None
-    dtype: str = "float32"
-    controls: bool = False
+Origin = Mapping[str, np.ndarray]
+"""Rows of a generator's noise and of the view beside it, by name: where noise is from."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Generator:
-    """A diffusion pipeline with an inversion schedule. Get one from ``load_generator``."""
+    """A diffusion pipeline with an inversion schedule. Get one from ``load_generator``.
+
+    Where decoding takes ``prompts``, they are one an image, for ``Settings.prompt`` None.
+    Its ``origin`` is what a method kept beside the noise (``decodes_from``), with the
+    noise from which the given one was moved; methods that keep nothing ignore it.
+    Without it, an image is sampled from the noise alone.
+    """
 
     name: str
     views: tuple[View, ...]
     size: int
+    settings: Settings
     sd: stable_diffusion.StableDiffusion = field(repr=False)
     vae_params: Any = field(repr=False)
     walk_params: dict[str, Any] = field(repr=False)
     few_steps: consistency.Steps | None = field(repr=False)
-    method: str
     mesh: Mesh
     batch_size: int
 
     @property
-    def _vae(self) -> programs.Pictures:
+    def vae(self) -> programs.Pictures:
+        """The VAE's compiled programs."""
         return programs.pictures(self.sd.vae.apply, self.sd.vae.config, self.mesh)
 
     @property
-    def _unet(self) -> programs.Walks:
-        return programs.walks(self.sd.unet.apply, self.mesh)
+    def walks(self) -> programs.Walks:
+        """The UNet's compiled programs."""
+        how = self.settings
+        stored = STORED[how.dtype]
+        return programs.walks(
+            self.sd.unet.apply, self.mesh, how.method, how.eta, stored
+        )
+
+    @property
+    def decodes_from(self) -> tuple[str, ...]:
+        """The views of an image that give it back: noise, and what is kept beside it."""
+        code = self.settings.code
+        return (self.name, self.name + code) if code else (self.name,)
 
     def prepare(self, image: Image.Image) -> np.ndarray:
         return images.centre_crop(image, self.size)
@@ -92,27 +81,40 @@ class Generator:
         rows: np.ndarray,
         prompts: Sequence[str] | None = None,
     ) -> Output:
-        """(b, size, size, 3) uint8 and the rows' numbers -> NCHW noise and controls.
+        """(b, size, size, 3) uint8 and the rows' numbers -> noise and measurements.
 
-        ``prompts``, one an image, where ``Settings.prompt`` is None, and only there.
+        ``prompts``, one an image, where ``Settings.prompt`` is None, and only there:
+        UneError otherwise. Latents are NCHW.
         """
-        x0 = self._run(self._vae.encode, self.vae_params, pixels)
-        refined = self.method == "fixed-point"
-        invert = self._unet.refine if refined else self._unet.invert
-        out = self._run(invert, self.walk_params, x0)
-        stored = self.views[0].dtype
-        arrays = {self.name: _nchw(out["x_T"], stored)}
-        if len(self.views) > 1:
-            alpha = self.walk_params["steps"].inversion.alpha_to[-1]
-            keys = programs.row_keys(CONTROL_SEED, jnp.asarray(rows, jnp.int32))
-            forward = np.asarray(programs.forward_noised(x0, alpha, keys))
-            arrays[f"{self.name}.x0"] = _nchw(x0, stored)
-            arrays[f"{self.name}.forward"] = _nchw(forward, stored)
-        return Output(arrays=arrays, columns={f"residual/{self.name}": out["residual"]})
+        own = self.settings.prompt is None
+        if own != (prompts is not None):
+            needs = "needs a prompt for" if own else "has one prompt, not one for"
+            raise UneError(f"{self.name} {needs} each image")
+        batch = {"pixels": pixels, "row": np.asarray(rows, np.int32)}
+        out = self._run(self._inverted, batch | self._told(None, prompts))
+        kinds = ("residual", "round_trip", "psnr")
+        columns = {f"{k}/{self.name}": out.pop(k) for k in kinds if k in out}
+        names = dict(zip(self.decodes_from, ("x_T", "code"), strict=False))
+        arrays = {
+            v.name: _nchw(out[names.get(v.name, v.name.rpartition(".")[2])], v.dtype)
+            for v in self.views
+        }
+        return Output(arrays=arrays, columns=columns)
 
-    def decode(self, noise: np.ndarray, cond: Cond | None = None) -> np.ndarray:
+    def decode(
+        self,
+        noise: np.ndarray,
+        cond: Cond | None = None,
+        *,
+        prompts: Sequence[str] | None = None,
+        origin: Origin | None = None,
+    ) -> np.ndarray:
         """NCHW noise (b, 4, h, w) -> uint8 images; ``cond`` for one prompt."""
-        return self._pictures(self._denoise(noise, cond))
+
+        def run(batch):
+            return programs.rounded(self._pictures(self._sampled(batch, cond)))
+
+        return self._run(run, self._noise(noise, cond, prompts, origin))
 
     @property
     def samples_in_few_steps(self) -> bool:
@@ -123,44 +125,155 @@ class Generator:
         """``decode`` in ``FEW_STEPS`` consistency steps, which draw noise of their own."""
         if self.few_steps is None:
             raise UneError(f"{self.name} is no consistency model; use decode")
-        batch = {"x_T": _nhwc(noise), "row": np.arange(len(noise), dtype=np.int32)}
-        params = {**self._given(cond), "steps": self.few_steps}
-        return self._pictures(self._run(self._unet.sample_few, params, batch))
+        params = {**self._params(cond), "steps": self.few_steps}
 
-    def denoise(self, noise: np.ndarray) -> np.ndarray:
+        def run(batch):
+            latents, more = _split(batch)
+            x0 = self.walks.few(params, latents, more)
+            return programs.rounded(self._pictures(x0))
+
+        return self._run(run, self._noise(noise, cond, None, None))
+
+    def denoise(
+        self,
+        noise: np.ndarray,
+        *,
+        prompts: Sequence[str] | None = None,
+        origin: Origin | None = None,
+    ) -> np.ndarray:
         """NCHW noise -> NCHW latents x0: ``decode`` without the VAE."""
-        return _nchw(self._denoise(noise, None), "float32")
+        batch = self._noise(noise, None, prompts, origin)
+        return _nchw(self._run(self._sampled, batch), "float32")
 
     def autoencode(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 images through the VAE and back: what no inversion can improve on."""
-        return self._pictures(self._run(self._vae.encode, self.vae_params, pixels))
+
+        def run(pixels):
+            x0 = self.vae.encode(self.vae_params, pixels)
+            return programs.rounded(self._pictures(x0))
+
+        return self._run(run, pixels)
 
     def condition(self, prompt: str) -> Cond:
-        return condition(self.sd, prompt, self.size)
+        """What the UNet is told for one prompt, guidance aside."""
+        return condition(self.sd, [prompt], self.size, self.settings.guidance)
 
-    def _denoise(self, noise: np.ndarray, cond: Cond | None) -> np.ndarray:
-        return self._run(self._unet.sample, self._given(cond), _nhwc(noise))
+    def seconds_per_image(self) -> dict[str, float]:
+        """Of each stage of ``compute``, measured by one warm call on random input.
 
-    def _pictures(self, x0: np.ndarray) -> np.ndarray:
-        return self._run(self._vae.decode, self.vae_params, x0)
+        At the build's batch size; the scans are not compiled. What a method repeats as
+        often as it must (fixed-point) counts at its most.
+        """
+        return costs.seconds(self)
 
-    def _run(self, program: programs.Program, params: Any, batch: Any) -> Any:
-        return batched(program, params, batch, self.mesh, self.batch_size)
+    def flops_per_image(self) -> dict[str, float]:
+        """Of the same stages, in floating-point operations; nothing is computed."""
+        return costs.flops(self)
 
-    def _given(self, cond: Cond | None) -> dict[str, Any]:
-        if cond is None:
-            return self.walk_params
-        # Placed as the own prompt is, or the program would be compiled anew.
-        return {**self.walk_params, "cond": parallel.replicate(cond, self.mesh)}
+    def _inverted(self, batch: Any) -> dict[str, Any]:
+        """Starts all that ``compute`` asks of a batch on the devices."""
+        how, params = self.settings, self._params(None)
+        x0 = self.vae.encode(self.vae_params, batch["pixels"])
+        clean = jnp.copy(x0)  # inversion takes the memory of x0
+        more = {k: batch[k] for k in ("row", "cond") if k in batch}
+        out = self.walks.invert(params, x0, more)
+        if how.round_trip != "none":
+            more |= {"code": out["code"]} if "code" in out else {}
+            again = self.walks.sample(params, jnp.copy(out["x_T"]), more)
+            out["round_trip"] = programs.missed(again, clean)
+            if how.round_trip == "pixels":
+                out["psnr"] = programs.psnr(self._pictures(again), batch["pixels"])
+        if how.controls:
+            alpha = params["steps"].inversion.alpha_to[-1]
+            keys = programs.row_keys(CONTROL_SEED, batch["row"])
+            out["x0"] = clean
+            out["forward"] = programs.forward_noised(clean, alpha, keys)
+        return out
+
+    def _sampled(self, batch: Any, cond: Cond | None = None) -> jax.Array:
+        params, (latents, more) = self._params(cond), _split(batch)
+        if "origin" in more and self.walks.follow:
+            moved = {**more, "x_T": latents}
+            more["code"] = self.walks.follow(params, more.pop("code"), moved)
+        return self.walks.sample(params, latents, _without(more, "origin"))
+
+    def _noise(
+        self,
+        noise: np.ndarray,
+        cond: Cond | None,
+        prompts: Sequence[str] | None,
+        origin: Origin | None,
+    ) -> dict[str, Any]:
+        """The rows of a batch that is to be decoded."""
+        x_T = _nhwc(noise, 1)
+        batch = {"x_T": x_T, "row": np.arange(len(noise), dtype=np.int32)}
+        if origin is not None and self.settings.code:
+            n = self.views[1].shape[0] // self.views[0].shape[0]
+            batch["code"] = _nhwc(origin[self.decodes_from[1]], n)
+            start = _nhwc(origin[self.name], 1)
+            if self.walks.follow and not np.array_equal(start, x_T):
+                batch["origin"] = start
+        return batch | self._told(cond, prompts)
+
+    def _told(self, cond: Cond | None, prompts: Sequence[str] | None) -> dict[str, Any]:
+        """Each image's own condition, as rows of a batch."""
+        if cond is not None:
+            return {}
+        if (self.settings.prompt is None) != (prompts is not None):
+            raise UneError(
+                f"{self.name}: give prompts, one an image, where each has its own, and "
+                "only there"
+            )
+        if prompts is None:
+            return {}
+        different = list(dict.fromkeys(prompts))
+        encode = ft.partial(
+            condition,
+            self.sd,
+            size=self.size,
+            guidance=self.settings.guidance,
+        )
+        parts = []
+        for start in range(0, len(different), self.batch_size):
+            some = different[start : start + self.batch_size]
+            full = some + [some[-1]] * (self.batch_size - len(some))
+            told = jax.tree.map(np.asarray, encode(full))
+            parts.append(jax.tree.map(lambda x: x[: len(some)], told))  # noqa: B023
+        told = jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
+        places = [different.index(prompt) for prompt in prompts]
+        return {"cond": jax.tree.map(lambda x: x[places], told)}
+
+    def _params(self, cond: Cond | None) -> dict[str, Any]:
+        how = self.settings
+        if cond is not None:
+            # Placed as the own prompt is, or the program would be compiled anew.
+            return {**self.walk_params, "cond": parallel.replicate(cond, self.mesh)}
+        if how.prompt is not None and how.prompt == how.negative:
+            return {**self.walk_params, "guidance": None}  # the branches are the same
+        return self.walk_params
+
+    def _pictures(self, x0: jax.Array) -> jax.Array:
+        return self.vae.decode(self.vae_params, x0)
+
+    def _run(self, run: Callable[[Any], Any], batch: Any) -> Any:
+        return batched(run, batch, self.mesh, self.batch_size)
 
 
-def condition(sd: stable_diffusion.StableDiffusion, prompt: str, size: int) -> Cond:
-    """What the UNet is told for one prompt at this image size, without guidance."""
+def condition(
+    sd: stable_diffusion.StableDiffusion,
+    prompts: Sequence[str],
+    size: int,
+    guidance: float,
+) -> Cond:
+    """What the UNet is told for each prompt at this image size, guidance aside.
+
+    Consistency models embed the guidance: it is in what they are told.
+    """
     embeds = sd.unet.config.time_cond_proj_dim is not None
-    scale = NO_GUIDANCE if embeds else "unset"
-    return stable_diffusion.encode_prompts(
-        sd, [prompt], guidance_scale=scale, size=size
+    cond = stable_diffusion.encode_prompts(
+        sd, prompts, guidance_scale=guidance if embeds else "unset", size=size
     )
+    return jax.tree.map(lambda x: jnp.repeat(x, len(prompts) // len(x), axis=0), cond)
 
 
 def load_generator(
@@ -184,87 +297,35 @@ def load_generator(
     schedule = Schedule.from_config(
         sd.scheduler, steps=settings.steps, eval_at=settings.eval_at
     )
-    few = None
+    few, guidance, scale = None, None, settings.guidance
     if sd.unet.config.time_cond_proj_dim is not None:
         few = consistency.steps_of(sd.scheduler, steps=FEW_STEPS)
+        if settings.negative:
+            raise UneError(f"{model.name} embeds its guidance: it takes no negative prompt")  # fmt: skip
+    elif scale != 1:
+        without = condition(sd, [settings.negative], size, scale)
+        guidance = {"without": without, "scale": jnp.full(1, scale, jnp.float32)}
     mesh = device_mesh()
     walk = {
         "unet": sd.unet.params,
-        "cond": condition(sd, settings.prompt or "", size),
+        "cond": condition(sd, [settings.prompt or ""], size, scale),
         "steps": schedule,
+        "guidance": guidance,
+        "key": jax.random.key(settings.seed),
     }
     edge = size // factor
     return Generator(
         name=model.name,
-        views=_generator_views(model, sd, settings, schedule, size, edge),
+        views=views_of(model, sd, settings, schedule, size=size, edge=edge),
         size=size,
+        settings=settings,
         sd=sd,
         vae_params=parallel.replicate(sd.vae.params, mesh),
         walk_params=parallel.replicate(walk, mesh),
         few_steps=parallel.replicate(few, mesh),
-        method=settings.method,
         mesh=mesh,
         batch_size=batch_size_for(batch_size, rows, edge * edge, mesh),
     )
-
-
-def _generator_views(model, sd, settings, schedule, size, edge) -> tuple[View, ...]:
-    config = sd.unet.config
-    common = {
-        "model_id": model.model_id,
-        "weights_sha256": sd.weights_sha256,
-        "config": {"in_channels": config.in_channels, "size": size},
-        "shape": (config.in_channels, edge, edge),
-        "dtype": STORED[settings.dtype],
-    }
-    preprocessing = {
-        "crop": "centre square",
-        "resize": {"size": size, "filter": "bilinear"},
-        "range": [-1, 1],
-        "vae": {"posterior": "mode", "scaling_factor": sd.vae.config.scaling_factor},
-    }
-    how = {
-        "scheduler": sd.scheduler,
-        "steps": settings.steps,
-        "terminal_t": schedule.terminal_t,
-        "eval_at": settings.eval_at,
-        "prompt": settings.prompt,
-        "dtype": settings.dtype,
-        "preprocessing": preprocessing,
-    }
-    if settings.method == "fixed-point":
-        how |= {"method": settings.method, **programs.REFINE}
-    if config.time_cond_proj_dim:
-        how["guidance_scale"] = NO_GUIDANCE
-    noise = View(name=model.name, kind="generator", settings=how, **common)
-    if not settings.controls:
-        return (noise,)
-    clean = View(
-        name=f"{model.name}.x0",
-        kind="control",
-        settings={"what": "clean latents", "preprocessing": preprocessing},
-        **common,
-    )
-    forward = View(
-        name=f"{model.name}.forward",
-        kind="control",
-        settings={
-            "what": "clean latents with fresh noise at the inversion's terminal t",
-            "terminal_t": schedule.terminal_t,
-            "seed": CONTROL_SEED,
-            "preprocessing": preprocessing,
-        },
-        **common,
-    )
-    return noise, clean, forward
-
-
-def _nchw(x: np.ndarray, dtype: str) -> np.ndarray:
-    return np.ascontiguousarray(x.transpose(0, 3, 1, 2)).astype(dtype)
-
-
-def _nhwc(x: np.ndarray) -> np.ndarray:
-    return np.asarray(x, np.float32).transpose(0, 2, 3, 1)
 
 
 def generator_of_view(
@@ -276,20 +337,11 @@ def generator_of_view(
     not say where to find it; ``rows`` as for ``load_generator``. Raises UneError if its
     weights are not the view's, or the view does not say how it was made.
     """
-    how = {"method": "ddim", **view.settings, **view.config}
-    fields = ("steps", "eval_at", "method", "prompt", "dtype", "size")
-    if missing := [name for name in fields if name not in how]:
-        raise UneError(
-            f"view {view.name!r} does not say its {', '.join(missing)}: only views made "
-            "by `une-jax build` can be decoded"
-        )
+    settings = settings_of(view)
     try:
         model = resolve(source or view.model_id)
-        generator = load_generator(
-            model._replace(name=view.name, model_id=view.model_id),
-            Settings(**{name: how[name] for name in fields}),
-            rows=rows,
-        )
+        named = model._replace(name=view.name, model_id=view.model_id)
+        generator = load_generator(named, settings, rows=rows)
     except (CheckpointError, UneError) as e:
         where = "" if source else " (say where the model is with --generator)"
         raise UneError(f"{e}{where}") from e
@@ -299,3 +351,24 @@ def generator_of_view(
             f"{view.name!r}: name that one with --generator"
         )
     return generator
+
+
+def _split(batch: dict[str, Any]) -> tuple[jax.Array, dict[str, Any]]:
+    return batch["x_T"], _without(batch, "x_T")
+
+
+def _without(batch: dict[str, Any], name: str) -> dict[str, Any]:
+    return {k: v for k, v in batch.items() if k != name}
+
+
+def _nchw(x: np.ndarray, dtype: str) -> np.ndarray:
+    """(b, h, w, c) -> (b, c, h, w), and (b, n, h, w, c) -> (b, n c, h, w)."""
+    x = np.moveaxis(x, -1, -3)
+    return np.ascontiguousarray(x.reshape(len(x), -1, *x.shape[-2:])).astype(dtype)
+
+
+def _nhwc(x: np.ndarray, n: int) -> np.ndarray:
+    """Undoes ``_nchw``; with ``n`` above 1, to (b, n, h, w, c)."""
+    b, _, h, w = x.shape
+    x = np.moveaxis(np.asarray(x, np.float32).reshape(b, n, -1, h, w), 2, -1)
+    return x if n > 1 else x[:, 0]

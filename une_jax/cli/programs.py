@@ -10,32 +10,52 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import Mesh, PartitionSpec
 
 from ports import vae
-from une_jax import consistency, ddim, fixed_point, images, parallel
+from une_jax import (
+    consistency,
+    ddim,
+    dpm_encoder,
+    exact,
+    fixed_point,
+    guidance,
+    images,
+    parallel,
+)
+from une_jax.schedule import Schedule
 
 # Of the noise that consistency sampling draws.
 FEW_SEED = 0xF3_57_E9
 # Of fixed-point inversion: what a step may miss by, and the model calls it may take.
 REFINE = {"tolerance": 1e-4, "max_calls": 10}
+METHODS = ("ddim", "fixed-point", "exact", "dpm-encoder")
 Program = Callable[[Any, Any], Any]  # (params, batch) -> out, over the mesh
+Walk = Callable[[Any, jax.Array, dict[str, Any]], Any]
 
 
 class Pictures(NamedTuple):
     """A VAE's two ways; params are the VAE's."""
 
     encode: Program  # uint8 images -> the UNet's latents x0
-    decode: Program  # x0 -> uint8 images
+    decode: Program  # x0 -> float32 images about [-1, 1], unrounded
 
 
 class Walks(NamedTuple):
-    """A UNet's ways between image and noise; params are ``{unet, cond, steps}``."""
+    """A UNet's ways between image and noise: ``walk(params, latents, more)``.
 
-    invert: Program  # x0 -> {x_T, residual}, with a Schedule as steps
-    refine: Program  # the same by fixed-point inversion
-    sample: Program  # x_T -> x0, with a Schedule as steps
-    sample_few: Program  # {x_T, row} -> x0, with consistency.Steps as steps
+    ``params`` are ``unet``, ``cond``, ``steps`` (a Schedule; for ``few``
+    consistency.Steps), ``guidance`` (None, or ``without`` and ``scale``) and ``key``
+    (of the DPM-Encoder's noise). ``more`` are rows beside the latents' own: ``row``,
+    its number, where noise is drawn; ``cond``, where each image has its own; ``code``,
+    what the method keeps beside the noise. The latents' memory is given away.
+    """
+
+    invert: Walk  # x0 -> {x_T, residual[, code]}
+    sample: Walk  # x_T -> x0; without a code, of noise that has no history
+    follow: Walk | None  # code -> the code of x_T, that of ``more["origin"]`` moved
+    few: Walk  # x_T -> x0 in few steps
+    call: Walk  # the UNet alone, at the first timestep
 
 
 @ft.lru_cache(maxsize=8)
@@ -47,47 +67,149 @@ def pictures(apply: Callable[..., Any], config: vae.Config, mesh: Mesh) -> Pictu
         return vae.scale(config, latents)
 
     def decode(params, x0):
-        latents = vae.unscale(config, x0)
-        return images.from_signed(apply(params, latents, method="decode"))
+        return apply(params, vae.unscale(config, x0), method="decode")
 
-    return Pictures(*(_compiled(fn, mesh) for fn in (encode, decode)))
+    options = parallel.memory_schedule(mesh.devices.flat[0].platform)
+    return Pictures(
+        *(
+            parallel.data_parallel(fn, mesh, compiler_options=options)
+            for fn in (encode, decode)
+        )
+    )
 
 
 @ft.lru_cache(maxsize=8)
-def walks(apply: Callable[..., Any], mesh: Mesh) -> Walks:
-    """The programs of a ``UNet`` port's ``apply``."""
+def walks(
+    apply: Callable[..., Any],
+    mesh: Mesh,
+    method: str = "ddim",
+    eta: float = 0.1,
+    stored: str = "float32",
+) -> Walks:
+    """The programs of a ``UNet`` port's ``apply``, inverting by one of ``METHODS``.
 
-    def invert(params, x0):
-        out = ddim.invert_with_residual(
-            apply, params["unet"], x0, params["steps"], params["cond"]
+    What inversion gives is rounded to the dtype in which it will be stored, so that
+    whatever is measured of it holds for the stored numbers.
+    """
+    eps_fn = guidance.guided(apply)
+
+    def given(params, more):
+        """The arguments of a walk that all have in common."""
+        cond, guide = more.get("cond", params["cond"]), params["guidance"]
+        if guide is not None:
+            cond = guidance.guide(cond, guide["without"], guide["scale"])
+        return params["unet"], prepared(apply, params, cond), params["steps"]
+
+    def invert(params, x0, more):
+        unet, cond, steps = given(params, more)
+        code = None
+        if method == "ddim":
+            x_T, residual = ddim.invert_with_residual(eps_fn, unet, x0, steps, cond)
+        elif method == "fixed-point":
+            out = fixed_point.invert(eps_fn, unet, x0, steps, cond, **REFINE)
+            x_T, residual = out.x_T, out.residual
+        elif method == "exact":
+            out = exact.invert_with_residual(eps_fn, unet, x0, steps, cond)
+            (x_T, code), residual = out.pair, out.residual
+        else:
+            how = {"keys": fold_in(params["key"], more["row"]), "eta": eta}
+            out = dpm_encoder.encode_with_residual(eps_fn, unet, x0, steps, cond, **how)
+            (x_T, code), residual = out.code, out.residual
+        latents = {"x_T": x_T} if code is None else {"x_T": x_T, "code": code}
+        rounded = jax.tree.map(lambda x: x.astype(stored).astype(x.dtype), latents)
+        return {**rounded, "residual": residual}
+
+    def sample(params, x_T, more):
+        unet, cond, steps = given(params, more)
+        code = more.get("code")
+        if method == "exact":
+            pair = (
+                exact.begin(eps_fn, unet, x_T, steps, cond)
+                if code is None
+                else exact.Pair(x_T, code)
+            )
+            return exact.sample(eps_fn, unet, pair, steps, cond)
+        if method == "dpm-encoder":
+            keys = fold_in(params["key"], more["row"])
+            both = (
+                dpm_encoder.begin(x_T, steps, keys=keys)
+                if code is None
+                else dpm_encoder.Code(x_T, code)
+            )
+            return dpm_encoder.decode(eps_fn, unet, both, steps, cond, eta=eta)
+        return ddim.sample(eps_fn, unet, x_T, steps, cond)
+
+    def follow(params, code, more):
+        unet, cond, steps = given(params, more)
+        old, new = (
+            exact.begin(eps_fn, unet, more[name], steps, cond).x_before
+            for name in ("origin", "x_T")
         )
-        return out._asdict()
+        return code + (new - old)
 
-    def refine(params, x0):
-        unet, steps, cond = (params[k] for k in ("unet", "steps", "cond"))
-        out = fixed_point.invert(apply, unet, x0, steps, cond, **REFINE)
-        return {"x_T": out.x_T, "residual": out.residual}
+    def few(params, x_T, more):
+        unet, cond, steps = given(params, more)
+        keys = row_keys(FEW_SEED, more["row"])
+        return consistency.sample(eps_fn, unet, x_T, steps, cond, keys)
 
-    def sample(params, x_T):
-        return ddim.sample(apply, params["unet"], x_T, params["steps"], params["cond"])
+    def call(params, x, more):
+        unet, cond, steps = given(params, more)
+        t = jnp.broadcast_to(timesteps(steps)[0], x.shape[:1])
+        return eps_fn(unet, x, t, cond).astype(x.dtype)
 
-    def sample_few(params, batch):
-        unet, steps, cond = (params[k] for k in ("unet", "steps", "cond"))
-        keys = row_keys(FEW_SEED, batch["row"])
-        return consistency.sample(apply, unet, batch["x_T"], steps, cond, keys)
-
-    fns = (invert, refine, sample, sample_few)
-    return Walks(*(_compiled(fn, mesh) for fn in fns))
+    fns = {"invert": invert, "sample": sample, "few": few, "call": call}
+    compiled = {name: _donating(fn, mesh) for name, fn in fns.items()}
+    return Walks(
+        follow=_donating(follow, mesh) if method == "exact" else None, **compiled
+    )
 
 
-def _compiled(fn: Program, mesh: Mesh) -> Program:
+def prepared(apply: Callable[..., Any], params: Any, cond: Any) -> Any:
+    """The condition with what all steps have in common computed, once for all."""
+
+    def prepare(cond):
+        t = timesteps(params["steps"])
+        return apply(params["unet"], cond, t, method="prepare")
+
+    if isinstance(cond, guidance.Guided):
+        return cond._replace(both=prepare(cond.both))
+    return prepare(cond)
+
+
+def timesteps(steps: Schedule | consistency.Steps) -> jax.Array:
+    """Those at which any walk along ``steps`` calls the model."""
+    return steps.down.t if isinstance(steps, Schedule) else steps.t
+
+
+def calls(method: str, schedule: Schedule) -> tuple[int, int]:
+    """The model calls of an inversion (at most) and of sampling."""
+    n, source = len(schedule.down.t), len(schedule.down.t) - len(schedule.up.t)
+    if method == "exact":
+        ends = int(schedule.x0_is_first)
+        return n - ends, n - ends - 1
+    if method == "dpm-encoder":
+        return n, n
+    each = REFINE["max_calls"] if method == "fixed-point" else 1
+    return each * (n - source), n
+
+
+def _donating(fn: Walk, mesh: Mesh) -> Walk:
+    """``fn`` over the mesh; its result takes the memory of its second argument."""
+    split = PartitionSpec(parallel.AXIS)
+    specs = (PartitionSpec(), split, split)
+    mapped = jax.shard_map(fn, mesh=mesh, in_specs=specs, out_specs=split)
     options = parallel.memory_schedule(mesh.devices.flat[0].platform)
-    return parallel.data_parallel(fn, mesh, compiler_options=options)
+    return jax.jit(mapped, donate_argnums=1, compiler_options=options)
 
 
 def row_keys(seed: int, rows: jax.Array) -> jax.Array:
     """A key for each row's number, the same whatever batch the row is in."""
-    return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), rows)
+    return fold_in(jax.random.key(seed), rows)
+
+
+def fold_in(key: jax.Array, rows: jax.Array) -> jax.Array:
+    """(b,) keys of the rows' numbers."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
 
 
 @jax.jit
@@ -95,3 +217,20 @@ def forward_noised(x0: jax.Array, alpha: jax.Array, keys: jax.Array) -> jax.Arra
     """x0 (b, h, w, c) under fresh noise at level alpha, from each row's own key."""
     noise = jax.vmap(lambda key: jax.random.normal(key, x0.shape[1:]))(keys)
     return jnp.sqrt(alpha) * x0 + jnp.sqrt(1 - alpha) * noise
+
+
+@jax.jit
+def missed(again: jax.Array, x0: jax.Array) -> jax.Array:
+    """The root mean square (b,) by which latents (b, h, w, c) differ."""
+    return jnp.sqrt(jnp.mean((again - x0) ** 2, axis=(1, 2, 3)))
+
+
+@jax.jit
+def psnr(again: jax.Array, pixels: jax.Array) -> jax.Array:
+    """dB (b,) between decoded floats, unrounded, and uint8 images; at most 120."""
+    unit = jnp.clip((again + 1) / 2, 0, 1)
+    error = jnp.mean((unit - pixels.astype(jnp.float32) / 255) ** 2, axis=(1, 2, 3))
+    return -10 * jnp.log10(jnp.maximum(error, 1e-12))
+
+
+rounded = jax.jit(images.from_signed)  # decoded floats -> uint8 images

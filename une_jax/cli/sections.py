@@ -15,6 +15,12 @@ from une_jax.report import figures, mapping, page, probing
 
 SHOWN, MEASURED = 8, 64
 STRENGTHS = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)
+WALKS = {
+    "ddim": "DDIM",
+    "fixed-point": "refined DDIM",
+    "exact": "BDIA",
+    "dpm-encoder": "stochastic",
+}
 
 
 class Sections:
@@ -35,14 +41,22 @@ class Sections:
         self.figures[name] = png
         return page.figure(png, caption)
 
-    def _noise(self, view: str, rows: np.ndarray) -> np.ndarray:
-        return np.asarray(self.zoo[view][rows], np.float32)
+    def _origin(self, g: Generator, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """What the zoo holds of these images that gives them back."""
+        return {name: np.asarray(self.zoo[name][rows]) for name in g.decodes_from}
+
+    def _prompts(self, g: Generator, rows: np.ndarray) -> list[str] | None:
+        if g.settings.prompt is not None:
+            return None
+        said = self.zoo.rows.column("prompt").to_pylist()
+        return [said[i] for i in rows]
 
     def round_trip(self, folder: Path | None) -> page.Section:
         rows, blocks = self.test[:MEASURED], []
         pictures = [images.decode(folder / self.zoo.keys[i]) for i in rows] if folder else []  # fmt: skip
         for g in self.generators:
-            again = g.decode(self._noise(g.name, rows))
+            origin, prompts = self._origin(g, rows), self._prompts(g, rows)
+            again = g.decode(origin[g.name], prompts=prompts, origin=origin)
             strips, labels = [again[:SHOWN]], ["from noise"]
             if pictures:
                 pixels = np.stack([g.prepare(picture) for picture in pictures])
@@ -55,8 +69,8 @@ class Sections:
                 )
                 blocks.append(
                     page.paragraph(
-                        f"{g.name}: image to noise in {g.views[0].settings['steps']} "
-                        f"DDIM steps and back: PSNR {both:.1f} dB over {len(rows)} "
+                        f"{g.name}: image to noise in {g.settings.steps} "
+                        f"{WALKS[g.settings.method]} steps and back: PSNR {both:.1f} dB over {len(rows)} "
                         f"held-out images; the VAE alone reaches {vae:.1f} dB."
                     )
                 )
@@ -68,8 +82,8 @@ class Sections:
     def samples(self, prompts: tuple[str, ...]) -> page.Section:
         blocks = [
             page.paragraph(
-                "Images of fresh Gaussian noise, without guidance; where the latents "
-                "have one shape, the same noise for every generator."
+                "Images of fresh Gaussian noise; where the latents have one shape, the "
+                "same noise for every generator."
             )
         ]
         listed = "".join(f"; ({i + 1}) {p}" for i, p in enumerate(prompts))
@@ -77,7 +91,8 @@ class Sections:
             fresh = np.random.default_rng(0).standard_normal(
                 (SHOWN, *g.views[0].shape), np.float32
             )
-            conds = [None, *(g.condition(prompt) for prompt in prompts)]
+            first = g.settings.prompt or ""
+            conds = [g.condition(prompt) for prompt in (first, *prompts)]
             numbers = ["", *(f"({i + 1})" for i in range(len(prompts)))]
             strips = [g.decode(fresh, cond) for cond in conds]
             labels, note = list(numbers), ""
@@ -86,7 +101,9 @@ class Sections:
                 few = f"{FEW_STEPS} steps"
                 labels = [*labels, *(f"{few} {number}".strip() for number in numbers)]
                 note = f" Below, in {FEW_STEPS} consistency steps."
-            said = _quoted(g.views[0].settings["prompt"])
+            said = _quoted(first)
+            if g.settings.guidance != 1:
+                said += f" at guidance {g.settings.guidance:g}"
             caption = f"{g.name}: {said}{listed}.{note}"
             png = figures.sheet(np.stack(strips), rows=labels)
             blocks.append(self._figure(f"samples_{g.name}", png, caption))
@@ -169,7 +186,8 @@ class Sections:
         order = np.argsort(-np.where(known, auc, -1))
         best = tuple(names[i] for i in order[:4] if known[i])
         columns = [f"{s:+g} sd" if s else "0" for s in STRENGTHS]
-        noise = self._noise(generator.name, self.test[:3])
+        origin = self._origin(generator, self.test[:3])
+        prompts = self._prompts(generator, self.test[:3])
         blocks = [
             page.paragraph(
                 f"Each row moves one image's {generator.name} noise along the probe's "
@@ -189,7 +207,9 @@ class Sections:
                     walks.append(("orthogonalised", what, held))
             directions = np.stack([direction for _, _, (direction, _) in walks])
             units = np.array([unit for _, _, (_, unit) in walks])
-            grid = walk(generator, noise, directions, units, STRENGTHS)
+            grid = walk(
+                generator, origin, directions, units, STRENGTHS, prompts=prompts
+            )
             for i, (file, what, _) in enumerate(walks):
                 png = figures.sheet(grid[:, i], columns=columns)
                 caption = f"{name.replace('_', ' ')}: {what}."
