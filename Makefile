@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint
+.PHONY: demo test test-faults lint
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -11,6 +11,10 @@ demo: .venv/installed
 
 test: .venv/installed-test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Each kill, power cut, refusal, race and flipped byte, and many more examples: hours.
+test-faults: .venv/installed-test
+	UNE_FAULTS=all $(BIN)/python -m pytest -n 2 tests/une_jax/faults
 
 lint: .venv/installed-test
 	$(BIN)/ruff format --check .

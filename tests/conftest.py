@@ -12,11 +12,27 @@ from jaxtyping import install_import_hook  # noqa: E402
 
 hook = install_import_hook(["ports", "une_jax"], "beartype.beartype")
 
+import tempfile  # noqa: E402
+
+import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
+from hypothesis.configuration import set_hypothesis_home_dir  # noqa: E402
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# The same examples each time, and no folder of them; `make test-faults` seeks new ones.
+set_hypothesis_home_dir(os.path.join(tempfile.gettempdir(), "une-jax-hypothesis"))
+hypothesis.settings.register_profile(
+    "une-jax",
+    derandomize=os.environ.get("UNE_FAULTS") != "all",
+    database=None,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=list(hypothesis.HealthCheck),
+)
+hypothesis.settings.load_profile("une-jax")
 
 
 @pytest.fixture
