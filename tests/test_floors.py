@@ -13,6 +13,10 @@ PORTS = sorted((ROOT / "ports").rglob("*.py"))
 UNE_JAX = sorted((ROOT / "une_jax").rglob("*.py"))
 CLI = [f for f in UNE_JAX if ROOT / "une_jax" / "cli" in f.parents]
 SOURCES = PORTS + UNE_JAX
+SCRIPTS = sorted((ROOT / "scripts").rglob("*.py"))
+RECIPES = [ROOT / "Makefile", *sorted((ROOT / ".ci").iterdir())]
+DELETING = [ROOT / "une_jax" / name for name in ("zoo/atomic.py", "zoo/writer.py")]
+DELETING += [ROOT / "une_jax/interop/whole.py"]
 NAMES = [str(f.relative_to(ROOT)) for f in SOURCES]
 
 every_file = pytest.mark.parametrize("file", SOURCES, ids=NAMES)
@@ -85,6 +89,26 @@ def test_nothing_needs_torch_or_opens_pickles(file):
     text = file.read_text()
     for word in ("trust_remote_code", "allow_pickle=True"):
         assert word not in text
+
+
+@pytest.mark.parametrize("file", [*SOURCES, *SCRIPTS, *RECIPES], ids=lambda f: f.name)
+def test_nothing_deletes_folders_with_all_that_is_in_them(file):
+    text = file.read_text()
+    for word in ("rmtree", "removedirs", "rm -r", "rm -f", '"rm"', "remove_tree"):
+        assert word not in text
+
+
+@every_file
+def test_what_unlinks_is_in_one_place(file):
+    """There, each file is named; what the program has not written it cannot hit."""
+    names = used(ast.parse(file.read_text()))
+    last = {name.split(".")[-1] for name in names}
+    deleting = last & {"unlink", "rmdir", "remove_files", "TemporaryDirectory"}
+    deleting |= names & {"os.remove", "pathlib.os.remove"}
+    if file not in DELETING:
+        assert not deleting
+    else:
+        assert deleting
 
 
 @every_file
