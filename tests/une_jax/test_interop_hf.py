@@ -113,15 +113,17 @@ def test_the_parquet_files_also_open_alone_and_streamed(folder, tmp_path):
     np.testing.assert_array_equal(first["mini-sd"], latents(SD)[place].ravel())
 
 
-@pytest.mark.parametrize(("file_bytes", "files"), [(1, (5, 2)), (3 * 76, (2, 1))])
+@pytest.mark.parametrize(("file_bytes", "files"), [(1, (5, 2)), (4 * 76, (2, 1))])
 def test_large_splits_are_in_several_files(opened, tmp_path, file_bytes, files):
-    """Three rows of 76 bytes a file: five train rows are two files, and even ones."""
+    """At most four rows of 76 bytes a file: five train rows are three and two."""
     folder = write(opened, tmp_path, file_bytes=file_bytes)
     train, test = files
     wanted = [f"test-{i:05d}-of-{test:05d}.parquet" for i in range(test)]
     wanted += [f"train-{i:05d}-of-{train:05d}.parquet" for i in range(train)]
     found = sorted((folder / "data").iterdir())
     assert [file.name for file in found] == wanted
+    rows = [pq.ParquetFile(file).metadata.num_rows for file in found]
+    assert rows == ([1] * 7 if file_bytes == 1 else [2, 3, 2])
     data = load(folder, tmp_path)
     assert data["train"]["key"][:] == np.array(KEYS)[OK & (SPLIT == "train")].tolist()
     assert data["test"]["key"][:] == np.array(KEYS)[OK & (SPLIT == "test")].tolist()

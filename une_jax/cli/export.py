@@ -44,18 +44,14 @@ class Export:
             whole.whole_folder(self.out, *inner) as folder,
             Progress(sum(counts.values()), "exporting") as progress,
         ):
-            write(opened, folder, views, counts, progress.add)
+            notes = write(opened, folder, views, counts, progress.add)
         return {
             "zoo": str(self.zoo),
             "to": self.to,
             "out": str(self.out),
             "rows": counts,
             "views": [view.name for view in views],
-            "notes": [
-                f"{view.name} is bfloat16, and written as float32"
-                for view in views
-                if view.dtype == "bfloat16" and self.to != "table"
-            ],
+            "notes": notes,
         }
 
     def text(self, result: dict[str, Any]) -> str:

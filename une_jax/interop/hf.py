@@ -34,7 +34,7 @@ def write(
     done: Callable[[int], None],
     *,
     file_bytes: int = FILE_BYTES,
-) -> None:
+) -> list[str]:
     """Writes `data/<split>-*.parquet` and the card into `folder`, which has `data`.
 
     Args:
@@ -44,6 +44,9 @@ def write(
         counts: of the splits to write, as from `stream.count`.
         done: is told how many rows were written, part by part.
         file_bytes: latents a file, about.
+
+    Returns:
+        What people should know of it, a line each.
 
     Raises:
         UneError: a view has the name of a column, or the zoo is damaged.
@@ -72,6 +75,7 @@ def write(
         writer.close()
     card = _card(opened, views, counts)
     (folder / CARD).write_text(card, encoding="utf-8")
+    return stream.notes(views)
 
 
 class _Files:

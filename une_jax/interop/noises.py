@@ -137,7 +137,7 @@ def write(
     views: Sequence[zoo.View],
     counts: Mapping[str, int],
     done: Callable[[int], None],
-) -> None:
+) -> list[str]:
     """Writes the ok rows of a finished zoo into the empty `folder`, in their order.
 
     Args:
@@ -146,6 +146,9 @@ def write(
         views: the views to write.
         counts: of the splits to write, as from `stream.count`.
         done: is told how many rows were written, part by part.
+
+    Returns:
+        What people should know of it, a line each.
 
     Raises:
         UneError: the zoo is damaged.
@@ -178,3 +181,4 @@ def write(
                     for key, *values in zip(*columns, strict=True)
                 )
             done(part.rows.num_rows)
+    return stream.notes(views)

@@ -152,3 +152,12 @@ def require_intact(opened: zoo.Zoo, shard: zoo.Shard) -> None:
             f"{path}: damaged, its sha256 is not the manifest's; restore it, "
             "`une-jax verify` lists all that is wrong"
         )
+
+
+def notes(views: Sequence[zoo.View]) -> list[str]:
+    """What `plain` changes of the views, for people."""
+    return [
+        f"{view.name} is bfloat16, and written as float32"
+        for view in views
+        if view.dtype == "bfloat16"
+    ]

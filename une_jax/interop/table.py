@@ -23,7 +23,7 @@ def write(
     views: Sequence[zoo.View],
     counts: Mapping[str, int],
     done: Callable[[int], None],
-) -> None:
+) -> list[str]:
     """Writes `rows.parquet` into `folder`: all rows, or those with a place in a view.
 
     Args:
@@ -34,13 +34,16 @@ def write(
         counts: of the splits to write, as from `stream.count`.
         done: is told how many rows were written, part by part.
 
+    Returns:
+        What people should know of it, a line each.
+
     Raises:
         UneError: there are more views, a column is called x or y already, or the zoo is
             damaged.
     """
     if len(views) > 1:
         raise UneError("a table has one pair of x and y; give one --view")
-    schema = zoo_schema(opened.manifest)
+    schema, notes = zoo_schema(opened.manifest), []
     if not views:
         tables = _all_rows(opened, counts)
     else:
@@ -52,7 +55,10 @@ def write(
             )
         for name in ("x", "y"):
             schema = schema.append(pa.field(name, pa.float32()))
-        tables = _placed_rows(opened, views[0], counts, schema)
+        axes = _axes(opened, views[0], counts)
+        tables = _placed_rows(opened, views[0], counts, schema, axes)
+        shares = " and ".join(f"{100 * ratio:.3g} %" for ratio in axes.ratio)
+        notes.append(f"x and y have {shares} of the variance of {views[0].name}")
     with pq.ParquetWriter(folder / FILE, schema, compression="zstd") as writer:
         waiting = [schema.empty_table()]
         for table in tables:
@@ -63,6 +69,7 @@ def write(
             done(table.num_rows)
         if len(waiting) > 1:
             writer.write_table(pa.concat_tables(waiting))
+    return notes
 
 
 def _all_rows(opened: zoo.Zoo, splits: Collection[str]) -> Iterator[pa.Table]:
@@ -71,21 +78,26 @@ def _all_rows(opened: zoo.Zoo, splits: Collection[str]) -> Iterator[pa.Table]:
         yield table.filter(pa.array(stream.in_splits(table, splits)))
 
 
-def _placed_rows(
-    opened: zoo.Zoo, view: zoo.View, splits: Collection[str], schema: pa.Schema
-) -> Iterator[pa.Table]:
-    """The ok rows with their places on the first two principal axes of `view`."""
+def _axes(opened: zoo.Zoo, view: zoo.View, splits: Collection[str]) -> projection.Axes:
     for shard in opened.manifest.shards:  # once, not in each of the passes
         stream.require_intact(opened, shard)
 
-    def parts() -> Iterator[stream.Part]:
-        return stream.parts(opened, [view], splits, check=False)
-
     def latents() -> Iterator[np.ndarray]:
-        return (stream.plain(part.latents[view.name]) for part in parts())
+        for part in stream.parts(opened, [view], splits, check=False):
+            yield stream.plain(part.latents[view.name])
 
-    axes = projection.principal_axes(latents, math.prod(view.shape))
-    for part in parts():
+    return projection.principal_axes(latents, math.prod(view.shape))
+
+
+def _placed_rows(
+    opened: zoo.Zoo,
+    view: zoo.View,
+    splits: Collection[str],
+    schema: pa.Schema,
+    axes: projection.Axes,
+) -> Iterator[pa.Table]:
+    """The ok rows with their places on the first two principal axes of `view`."""
+    for part in stream.parts(opened, [view], splits, check=False):
         places = axes.project(stream.plain(part.latents[view.name]))
         columns = [pa.array(column, pa.float32()) for column in places.T]
         yield pa.table([*part.rows.columns, *columns], schema=schema)

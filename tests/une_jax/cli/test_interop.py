@@ -49,6 +49,8 @@ def celeba(tmp_path):
     (root / "list_attr_celeba.txt").write_text(text)
     text = "".join(f"{key} {part}\n" for key, part in PARTITION.items())
     (root / "list_eval_partition.txt").write_text(text)
+    text = "".join(f"{key} {int(key[:6])}\n" for key in PARTITION)
+    (root / "identity_CelebA.txt").write_text(text)
     return root
 
 
@@ -138,6 +140,8 @@ def test_import_with_celebas_folder(run, release, celeba, tmp_path):
     assert opened.attribute_names == ("Male", "Young")
     assert opened.attributes.tolist() == [[m, True] for m in male]
     assert opened.rows.column("partition").to_pylist() == ["train"] * 10
+    identity = [int(key.removesuffix(".jpg")) for key in TRAIN]
+    assert opened.rows.column("identity").to_pylist() == identity
     assert opened.rows.column("sha256").to_pylist() == [
         hashlib.sha256(key.encode()).hexdigest() for key in TRAIN
     ]
@@ -353,8 +357,13 @@ def test_export_to_a_table_says_how_it_is_opened(run, small, tmp_path):
     )
     assert pq.read_table(tmp_path / "a/rows.parquet").num_rows == 10
     ran = run(*table, tmp_path / "b", "--view", "mini-clip")
+    x = latents(CLIP)[OK].astype(np.float64)
+    variance = np.linalg.svd(x - x.mean(0), compute_uv=False) ** 2
+    shares = 100 * variance[:2] / variance.sum()
     assert ran.out == (
         f"{tmp_path / 'b'}: 5 train and 2 test rows of mini-clip\n"
+        f"  x and y have {shares[0]:.3g} % and {shares[1]:.3g} % of the variance of "
+        "mini-clip\n"
         f"  embedding-atlas {tmp_path / 'b/rows.parquet'} --x x --y y\n"
     )
     names = pq.read_schema(tmp_path / "b/rows.parquet").names
