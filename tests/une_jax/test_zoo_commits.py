@@ -130,6 +130,26 @@ def test_a_fold_removes_no_record_that_it_did_not_fold(tmp_path):
     assert made.pending() == [1, 2]
 
 
+def test_even_without_locks_a_fold_removes_no_record_that_comes_meanwhile(
+    tmp_path, monkeypatch, expected
+):
+    made = zoo.create(build(tmp_path, [0, 1], fold=False), MANIFEST)
+    load = codec.load
+
+    def slow(folder):
+        manifest = load(folder)
+        monkeypatch.setattr(codec, "load", load)
+        commit(made, 2)
+        return manifest
+
+    monkeypatch.setattr(atomic, "locked", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(codec, "load", slow)
+    made.fold()
+    assert made.pending() == [] and list(contents(tmp_path / "commits"))
+    made.fold()
+    assert contents(tmp_path) == expected
+
+
 def test_only_our_own_leftovers_are_removed_on_resume(tmp_path):
     build(tmp_path, [0], fold=False)
     names = ["", "shards/", "rows/", "commits/"]

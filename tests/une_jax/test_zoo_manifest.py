@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from small_zoo import CLIP, MANIFEST, SD, build
+from small_zoo import CLIP, KEYS, MANIFEST, SD, build
 
 from une_jax import zoo
 from une_jax.errors import UneError
@@ -242,6 +242,13 @@ def test_records_are_sealed_too(committed):
             codec.record_from_bytes(flipped)
     with pytest.raises(UneError, match="lacks .*index"):
         codec.record_from_bytes(codec.to_bytes(committed))
+
+
+def test_the_keys_are_told_apart_by_their_sha256():
+    same = [zoo.describe_source("x", keys, 1) for keys in (KEYS, tuple(KEYS))]
+    assert same[0] == same[1]
+    digest = hashlib.sha256("\n".join(KEYS).encode()).hexdigest()
+    assert same[0]["keys_sha256"] == digest
 
 
 def test_rows_are_dealt_to_shards_in_order():

@@ -17,7 +17,7 @@ from small_zoo import (
 
 from une_jax import zoo
 from une_jax.errors import UneError
-from une_jax.zoo import codec, rows, tensors
+from une_jax.zoo import codec, keys, rows, tensors
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +153,14 @@ def test_a_record_under_another_name_is_named(tmp_path, name):
     )
 
 
+def test_records_that_cannot_be_read_are_named(tmp_path):
+    path = build(tmp_path)
+    (path / "commits").write_bytes(b"")
+    for ask in (zoo.open, zoo.verify, lambda path: build(path, [])):
+        with pytest.raises(UneError, match="commits: cannot read .Not a directory"):
+            ask(path)
+
+
 def test_a_record_of_another_zoo_is_named(tmp_path):
     path = build(tmp_path, [0], fold=False)
     record = path / "commits/00000.json"
@@ -259,6 +267,11 @@ def test_a_key_in_two_shards_is_named(unchecked):
     assert problems == [
         "rows: 1 keys are in more than one row: 'folder/000.jpg'",
     ]
+
+
+def test_keys_that_only_look_alike_are_no_problem(path, monkeypatch):
+    monkeypatch.setattr(keys, "hash", lambda _: 0, raising=False)
+    assert zoo.verify(path) == []
 
 
 def test_keys_of_other_images_are_named(unchecked):

@@ -101,6 +101,18 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path):
         zoo.create(tmp_path / "thesis.tex" / "zoo", MANIFEST)
 
 
+def test_a_place_that_no_file_can_have_is_refused(tmp_path):
+    with pytest.raises(UneError, match="cannot use .*File name too long"):
+        zoo.create(tmp_path / ("x" * 300), MANIFEST)
+
+
+def test_a_manifest_that_lists_shards_is_no_new_zoo(tmp_path):
+    listing = zoo.open(build(tmp_path / "a")).manifest
+    with pytest.raises(UneError, match="a new zoo has no shards"):
+        zoo.create(tmp_path / "b", listing)
+    assert not (tmp_path / "b").exists()
+
+
 def test_a_damaged_manifest_is_not_overwritten(tmp_path):
     build(tmp_path, [0])
     (tmp_path / "manifest.json").write_bytes(b"{}")

@@ -300,9 +300,12 @@ def describe_source(
     return source
 
 
-def keys_sha256(keys: Sequence[str]) -> str:
+def keys_sha256(keys: Iterable[str]) -> str:
     """The sha256 of the keys, one a line, in hex."""
-    return hashlib.sha256("\n".join(keys).encode()).hexdigest()
+    digest = hashlib.sha256()
+    for i, key in enumerate(keys):
+        digest.update(f"\n{key}".encode() if i else key.encode())
+    return digest.hexdigest()
 
 
 def prompts_sha256(prompts: Iterable[str]) -> str:

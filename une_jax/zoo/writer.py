@@ -112,7 +112,7 @@ class Writer:
                     raise AlreadyCommitted(
                         f"{self.path}: shard {index} is committed already"
                     )
-                self._rewrite(self.manifest.without_shard(index))
+                self._rewrite(without=index)
             for file in staged:
                 file.publish()
             record = self.path / record_name(index)
@@ -127,11 +127,15 @@ class Writer:
         """
         with atomic.locked(self.path):
             if (self.path / codec.RECORDS).exists():
-                self._rewrite(self.manifest)
+                self._rewrite()
 
-    def _rewrite(self, manifest: Manifest) -> None:
-        """Replaces `manifest.json`, and removes the records, which it now holds."""
+    def _rewrite(self, without: int | None = None) -> None:
+        """Writes all shards but one into `manifest.json`, and removes their records."""
+        # Listed first: even without a lock, no record is removed that was not read.
         records = [Path(name).name for name in codec.read_records(self.path)]
+        manifest = self.manifest
+        if without is not None:
+            manifest = manifest.without_shard(without)
         data = codec.to_bytes(manifest)
         atomic.write_bytes_atomically(self.path / codec.FILE_NAME, data)
         atomic.remove_files(self.path / codec.RECORDS, records)
