@@ -27,6 +27,9 @@ OPTIONS = {
         "--generator --zoo --image --attribute --keep --strength --out --view --json"
     ),
     "report": "--out --images --generator --attribute --prompt --truth --json",
+    "import": "--out --keys --images --partition --attributes --hash-images --shape "
+    "--shard-rows --json",
+    "export": "--to --out --view --split --json",
 }
 
 
