@@ -223,7 +223,7 @@ def test_the_papers_split_has_the_papers_counts_and_the_authors_order():
     order = np.arange(19_867)  # of int64
     np.random.shuffle(order)
     assert set(np.flatnonzero(split == "train")) == set(order[:15_893])
-    for rows_ in (range(0), range(3, 9), range(19_867)):
+    for rows_ in (range(0), range(3, 9), range(19_867), [], [5, 3]):
         assert zoo.paper_split(19_867, rows_).tolist() == split[rows_].tolist()
 
 

@@ -1,6 +1,7 @@
 """The rows of a shard: one Parquet table, row i of it beside row i of each tensor."""
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ TYPES = {
 }
 
 
-def paper_split(n: int, rows: range | None = None) -> np.ndarray:
+def paper_split(n: int, rows: Sequence[int] | None = None) -> np.ndarray:
     """The paper's 80/20 split of n rows: "train" or "test" for each of `rows` (or all).
 
     `arange(n)` shuffled by numpy's legacy generator with seed 42; the first
@@ -33,7 +34,8 @@ def paper_split(n: int, rows: range | None = None) -> np.ndarray:
     ['train', 'train', 'test', 'train']
     """
     train = _in_train(n)
-    return np.where(train if rows is None else train[_slice(rows)], "train", "test")
+    asked = train if rows is None else train[np.asarray(rows, np.int64)]
+    return np.where(asked, "train", "test")
 
 
 @functools.lru_cache(maxsize=4)
@@ -194,7 +196,3 @@ def is_ok(table: pa.Table) -> np.ndarray:
 def equals(table: pa.Table, column: str, value: str) -> np.ndarray:
     """(rows,) bool: where a column of texts is `value`."""
     return pc.equal(table.column(column), value).to_numpy()
-
-
-def _slice(rows: range) -> slice:
-    return slice(rows.start, rows.stop, rows.step)
