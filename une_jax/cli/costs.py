@@ -76,10 +76,10 @@ def _inputs(g: "Generator") -> tuple[Any, Any, Any]:
     )
 
 
-def counted(program: Any, *args: Any) -> int:
+def counted(program: Any, *args: Any) -> float:
     """FLOPs of a compiled program for arguments of these shapes."""
     # What is under jit: with its compiler options, none can be traced inside another.
-    return flops_.count(program.__wrapped__, *args)
+    return float(flops_.count(program.__wrapped__, *args))
 
 
 def made(shapes: Any, mesh: Mesh) -> Any:

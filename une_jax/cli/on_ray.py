@@ -33,12 +33,13 @@ class ShardWorker:
     """What runs on a Ray worker: models, and shards one at a time."""
 
     def __init__(self, build: "Build"):
-        configure_jax()
-        self.build, self.job = build, build.prepare()
-        self.writer = zoo.create(build.out, self.job.manifest)
+        self.build = build
 
     def ready(self) -> None:
-        """Answers when the models are loaded."""
+        """Loads the models and makes the zoo, if it is not there."""
+        configure_jax()
+        self.job = self.build.prepare()
+        self.writer = zoo.create(self.build.out, self.job.manifest)
 
     def shard(self, index: int) -> Split:
         """Computes and commits a shard; returns when it is on disk."""

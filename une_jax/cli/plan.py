@@ -76,7 +76,7 @@ def say(result: dict[str, Any]) -> str:
     return "\n".join([*lines, "nothing was written"])
 
 
-def size(count: float) -> str:
+def size(count: int | float) -> str:
     """Bytes in decimal units.
 
     >>> size(16384)
@@ -85,7 +85,7 @@ def size(count: float) -> str:
     return amount(count) + "B"
 
 
-def amount(count: float) -> str:
+def amount(count: int | float) -> str:
     """A number with a decimal prefix.
 
     >>> amount(4.1e13)
@@ -98,7 +98,7 @@ def amount(count: float) -> str:
     return f"{count:.3g} E"
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: int | float) -> str:
     """Seconds, minutes, hours or days.
 
     >>> duration(7200)

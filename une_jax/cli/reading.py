@@ -58,7 +58,7 @@ def read(
         data = source.read(row)
         digest = hashlib.sha256(data).hexdigest()
         if twin_of is not None and twin_of[row] >= 0:
-            twin = source.keys[twin_of[row]]
+            twin = source.keys[int(twin_of[row])]
             return Read(digest, None, "skipped", f"the same bytes as {twin}")
         image = images.decode(data)
         pixels = tuple(model.prepare(image) for model in models)
