@@ -106,6 +106,7 @@ def _read_parquet(path: str | os.PathLike[str]) -> Attributes:
     try:
         with pq.ParquetFile(path) as file:
             table = file.read()
+        table.validate(full=True)  # Reading does not check that text is UTF-8.
     except (OSError, ValueError, pa.ArrowException) as error:
         raise UneError(
             f"{path}: cannot read: {' '.join(str(error).split())}"

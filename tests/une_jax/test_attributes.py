@@ -88,6 +88,10 @@ def test_damaged_parquet_is_named(tmp_path):
     (tmp_path / "a.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(UneError, match="a.parquet: cannot read: "):
         attributes.read(tmp_path / "a.parquet")
+    keys = pa.array([b"a\xff"]).view(pa.string())
+    pq.write_table(pa.table({"key": keys, "x": [1]}), tmp_path / "a.parquet")
+    with pytest.raises(UneError, match="a.parquet: cannot read: .*UTF"):
+        attributes.read(tmp_path / "a.parquet")
 
 
 def test_what_is_written_is_read_back(tmp_path):

@@ -84,6 +84,7 @@ def open_parquet(path: Path) -> Parquet:
             groups += [(file, group, count) for group, count in enumerate(counts)]
             origins.append((partition, sum(counts)))
             facts.append(opened.read(columns=tables.fact_columns(here, image)))
+            facts[-1].validate(full=True)  # Reading does not check that text is UTF-8.
     assert schema is not None  # there is at least one file
     with tables.reading(str(path)):
         rows = tables.describe(tables.concat(facts, schema), image, origins)

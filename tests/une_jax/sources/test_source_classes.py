@@ -38,10 +38,10 @@ def test_every_class_is_an_attribute_and_the_partition_a_column(tmp_path, kind):
 
 
 def test_attributes_are_sorted_by_name_whatever_comes_first(tmp_path):
-    source = sources.open(write(tmp_path, ["test/b/1.jpg", "test/C/2.jpg"]))
+    source = sources.open(write(tmp_path, ["test/b/1.jpg", "train/C/2.jpg"]))
     assert source.attributes.names == ("C", "b")
-    assert source.columns["class"].to_pylist() == ["C", "b"]
-    assert source.attributes.values.tolist() == [[True, False], [False, True]]
+    assert source.columns["class"].to_pylist() == ["b", "C"]
+    assert source.attributes.values.tolist() == [[False, True], [True, False]]
 
 
 def test_one_partition_can_be_opened(tmp_path):

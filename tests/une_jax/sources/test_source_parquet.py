@@ -167,6 +167,19 @@ def test_blocks_keep_what_fits_but_never_fewer_than_two(monkeypatch):
     assert loaded == [*range(9), 0]
 
 
+def test_the_blocks_used_last_are_kept():
+    loaded = []
+
+    def load(index):
+        loaded.append(index)
+        return pa.chunked_array([[index]])
+
+    kept = blocks.Blocks(load)
+    for index in (*range(blocks.KEPT_BLOCKS), 0, 100, 0):
+        kept.get(index)
+    assert loaded == [*range(blocks.KEPT_BLOCKS), 100]
+
+
 def test_one_block_is_loaded_at_a_time_whoever_asks():
     inside, most = 0, 0
 
@@ -270,6 +283,18 @@ def test_damaged_files_are_named(tmp_path):
             sources.open(path)
 
 
+@pytest.mark.parametrize("name", ["path", "caption"])
+def test_text_that_is_not_utf8_is_refused(tmp_path, name):
+    bad = pa.array([b"a\xff"]).view(pa.string())
+    table = {"image": [b"x"], "caption": bad}
+    if name == "path":
+        image = pa.StructArray.from_arrays([pa.array([b"x"]), bad], ["bytes", "path"])
+        table = {"image": image}
+    path = write(tmp_path / "a.parquet", pa.table(table))
+    with pytest.raises(UneError, match="a.parquet: cannot read: .*UTF"):
+        sources.open(path)
+
+
 def test_damage_that_is_found_later_fails_the_row_and_names_no_path(tmp_path):
     path = write(tmp_path / "a.parquet", rows(100), compression="zstd")
     source = sources.open(path)
@@ -283,6 +308,13 @@ def test_damage_that_is_found_later_fails_the_row_and_names_no_path(tmp_path):
     with pytest.raises(UneError, match="^a.parquet: row group 0: cannot read: ") as e:
         parquet._load(path, 0, 100, "image")
     assert str(tmp_path) not in str(e.value)
+
+
+def test_a_file_that_has_lost_rows_since_it_was_opened_fails_them_all(tmp_path):
+    source = sources.open(write(tmp_path / "a.parquet", rows(100)))
+    write(tmp_path / "a.parquet", rows(99))
+    with pytest.raises(UneError, match="^a.parquet: row group 0: the file has changed"):
+        source.read(0)
 
 
 def test_flipped_bytes_never_raise_anything_but_our_error(tmp_path):
