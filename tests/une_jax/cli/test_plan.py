@@ -45,7 +45,8 @@ def test_more_steps_are_more_flops_and_no_round_trip_none(
     flops = ran.json["models"]["tiny"]["flops_per_image"]
     before = planned["models"]["tiny"]["flops_per_image"]
     # eval_at "source": N - 1 ways between N timesteps.
-    assert flops["unet"] == 2 * before["unet"] and "round_trip" not in flops
+    assert flops["unet"] == pytest.approx(2 * before["unet"], rel=0.01)
+    assert "round_trip" not in flops
     assert flops["vae"] == before["vae"]
     ran = run(
         *build_args, "--limit", 3, "--out", tmp_path / "zoo", "--dry-run", "--json"
