@@ -16,7 +16,7 @@ from ports.checkpoint import CheckpointError
 from ports.conditioning import Condition
 from une_jax import consistency, images, parallel
 from une_jax.cli import costs, programs
-from une_jax.cli.batches import DTYPES, STORED, Output, batch_size_for, batched
+from une_jax.cli.batches import DTYPES, Output, batch_size_for, batched
 from une_jax.cli.devices import device_mesh
 from une_jax.cli.names import Model, resolve
 from une_jax.cli.settings import CONTROL_SEED, Settings, settings_of, views_of
@@ -61,9 +61,8 @@ class Generator:
     def walks(self) -> programs.Walks:
         """The UNet's compiled programs."""
         how = self.settings
-        stored = STORED[how.dtype]
         return programs.walks(
-            self.sd.unet.apply, self.mesh, how.method, how.eta, stored
+            self.sd.unet.apply, self.mesh, how.method, how.eta, how.stored
         )
 
     @property

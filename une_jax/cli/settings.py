@@ -68,6 +68,12 @@ class Settings:
             raise UneError(f"eta is {self.eta}; use above 0, up to 1")
 
     @property
+    def stored(self) -> str:
+        """The dtype of the noise on disk, for bfloat16 float16; but an exact round trip
+        would be lost to that rounding."""
+        return "float32" if self.method == "exact" else STORED[self.dtype]
+
+    @property
     def code(self) -> str:
         """The suffix of the view beside the noise; "" for methods that need none."""
         return CODES.get(self.method, "")
@@ -116,7 +122,6 @@ def views_of(
         "model_id": model.model_id,
         "weights_sha256": sd.weights_sha256,
         "config": {"in_channels": channels, "size": size},
-        "dtype": STORED[settings.dtype],
     }
     shape = (channels, edge, edge)
     preprocessing = {
@@ -127,7 +132,14 @@ def views_of(
     }
     how = _how(sd, settings, schedule) | {"preprocessing": preprocessing}
     views = [
-        View(name=model.name, kind="generator", settings=how, shape=shape, **common)
+        View(
+            name=model.name,
+            kind="generator",
+            settings=how,
+            shape=shape,
+            dtype=settings.stored,
+            **common,
+        )
     ]
     if settings.code:
         steps = settings.steps if settings.method == "dpm-encoder" else 1
@@ -141,6 +153,7 @@ def views_of(
                 kind="code",
                 settings={"of": model.name, "what": what},
                 shape=(steps * channels, edge, edge),
+                dtype=settings.stored,
                 **common,
             )
         )
@@ -159,6 +172,7 @@ def views_of(
                 kind="control",
                 settings=what | {"preprocessing": preprocessing},
                 shape=shape,
+                dtype=STORED[settings.dtype],
                 **common,
             )
             for name, what in said.items()
