@@ -331,6 +331,11 @@ def test_flipped_bytes_never_raise_anything_but_our_error(tmp_path):
         path.write_bytes(bad)
         try:
             source = sources.open(path)
+            told = [
+                list(source.keys),
+                *map(pa.Array.to_pylist, source.columns.values()),
+            ]
+            assert all(len(facts) == len(source.keys) for facts in told)
             for row in range(len(source.keys)):
                 source.read(row)
         except UneError:
