@@ -56,11 +56,12 @@ TEXT = clip.TextConfig(
 VISION = clip.VisionConfig(image_size=EDGE, patch_size=8, **TOWER)
 
 
-def write_pipeline(folder: Path, *, seed: int = 0) -> Path:
-    """A StableDiffusionPipeline directory."""
+def write_pipeline(folder: Path, *, seed: int = 0, lcm: bool = False) -> Path:
+    """A StableDiffusionPipeline directory, or a LatentConsistencyModelPipeline."""
+    unet_config = dataclasses.replace(UNET, time_cond_proj_dim=8) if lcm else UNET
     for part, name, network, config in (
         ("vae", "AutoencoderKL", vae.AutoencoderKL, VAE),
-        ("unet", "UNet2DConditionModel", unet.UNet, UNET),
+        ("unet", "UNet2DConditionModel", unet.UNet, unet_config),
     ):
         params = random_params(network, config, seed)
         export.diffusers_model(folder / part, name, config, params)
@@ -69,7 +70,8 @@ def write_pipeline(folder: Path, *, seed: int = 0) -> Path:
     export.transformers_model(folder / "text_encoder", raw, text)
     write_tokenizer(folder / "tokenizer")
     export.write_json(folder / "scheduler/scheduler_config.json", diffusion.SCHEDULER)
-    export.write_json(folder / "model_index.json", diffusion.PIPELINE)
+    index = {"_class_name": "LatentConsistencyModelPipeline"} if lcm else {}
+    export.write_json(folder / "model_index.json", diffusion.PIPELINE | index)
     return folder
 
 
