@@ -79,6 +79,9 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("une-jax: interrupted; run the same command to go on", file=sys.stderr)
         return 130
+    except _Terminated:
+        print("une-jax: terminated; run the same command to go on", file=sys.stderr)
+        return 143
 
 
 def to_json(result: dict[str, Any]) -> str:
@@ -94,7 +97,10 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+class _Terminated(BaseException):
+    """SIGTERM: like KeyboardInterrupt, so that everything is left as after that."""
+
+
 def _terminate(signum: int, frame: Any) -> None:
-    del frame
-    print("une-jax: terminated; run the same command to go on", file=sys.stderr)
-    sys.exit(128 + signum)
+    del signum, frame
+    raise _Terminated

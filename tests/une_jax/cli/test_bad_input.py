@@ -129,7 +129,7 @@ def test_one_name_for_two_models(refuse_build, eyes):
         ("--batch-size", 0, "--batch-size 0: use 1 or more"),
         ("--size", 0, "--size 0: use 1 or more"),
         ("--size", 17, "--size 17 is not a multiple of 2"),
-        ("--shard-rows", 0, "shard_rows is 0"),
+        ("--shard-rows", 0, "--shard-rows 0: use 1 or more"),
         ("--steps", 1, "steps is 1; eval_at='source' inverts with 2 or more"),
         ("--steps", 2000, "steps is 2000; use 1 to 1000"),
     ],

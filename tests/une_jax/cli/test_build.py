@@ -134,7 +134,10 @@ def test_batch_size_changes_no_more_than_rounding(run, build_args, built, tmp_pa
         "zoo": str(tmp_path / "zoo"),
         "ok": 8,
         "failed": 0,
+        "skipped": 0,
+        "missing": 0,
         "failures": [],
+        "duplicates": 0,
     }
     small, big = zoo.open(tmp_path / "zoo"), zoo.open(built)
     for view in VIEWS:
