@@ -52,6 +52,20 @@ def conditioned(case: str) -> Program:
     return Program(port.apply, jax.tree.map(_shape, inputs))
 
 
+def prepared(case: str, rows: int = 1) -> Program:
+    """A UNet with a condition made ready for some timesteps: both halves at once."""
+    port, g = unet.load(folder(case)), arrays(case)
+    told = [g.get(name) for name in ("guidance_scale", "pooled", "time_ids")]
+    cond = jax.tree.map(lambda leaf: leaf[:rows], Condition(g["context"], *told))
+    inputs = (port.params, g["x"], np.int32([981, 501, 1]), cond)
+
+    def run(params, x, t, cond):
+        ready = port.apply(params, cond, t, method="prepare")
+        return port.apply(params, x, jnp.repeat(t[:1], len(x)), ready)
+
+    return Program(run, jax.tree.map(_shape, inputs))
+
+
 def wide_unet(dtype: Any) -> Program:
     """Wide and large enough for every form that a platform may choose."""
     config = unet.load(folder("unet_sd1")).config
@@ -75,6 +89,8 @@ PROGRAMS: dict[str, Callable[[], Program]] = {
     "unet sd2": lambda: of_golden(unet, "unet_sd2", ("x", "t", "context")),
     "unet lcm": lambda: conditioned("unet_lcm"),
     "unet xl": lambda: conditioned("unet_xl"),
+    "unet lcm prepared": lambda: prepared("unet_lcm"),
+    "unet xl prepared": lambda: prepared("unet_xl", rows=2),
     "unet wide": lambda: wide_unet(jnp.float32),
     "unet wide bf16": lambda: wide_unet(jnp.bfloat16),
     "vae encode": lambda: of_golden(vae, "vae", ("images",), method="encode"),
