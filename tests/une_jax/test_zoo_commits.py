@@ -107,6 +107,9 @@ def test_records_left_by_a_kill_in_a_fold_are_removed_by_the_next(tmp_path, expe
     records = contents(tmp_path / "commits")
     made.fold()
     (tmp_path / "commits").mkdir()
+    made.fold()  # killed before it removed the folder
+    assert not (tmp_path / "commits").exists()
+    (tmp_path / "commits").mkdir()
     for name in ("00000.json", "00002.json"):
         (tmp_path / "commits" / name).write_bytes(records[name])
     assert made.pending() == [] and zoo.open(tmp_path).complete

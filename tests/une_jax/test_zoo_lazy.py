@@ -116,7 +116,7 @@ def test_a_slice_of_millions_of_rows_costs_what_one_of_a_shard_does(tmp_path):
         tracemalloc.stop()
     assert opened.complete and len(latents) == count // 10 * 9
     np.testing.assert_array_equal(values, array[ok][90:110])
-    assert peak < 16 * per_shard  # nothing is as long as the zoo
+    assert peak < 40 * per_shard < count  # nothing is as long as the zoo
 
 
 def test_a_slice_touches_only_the_shards_it_needs(path):
@@ -155,6 +155,16 @@ def test_of_a_shards_rows_a_slice_reads_only_the_statuses(path):
         zoo.open(path)["mini-sd"][3]
     file.unlink()
     with pytest.raises(UneError, match="00001.parquet: cannot read .*restore"):
+        zoo.open(path)["mini-sd"][3]
+
+
+def test_a_slice_of_a_shard_whose_count_is_wrong_is_refused(path):
+    manifest = codec.load(path)
+    shard = dataclasses.replace(manifest.shards[1], ok=2, skipped=1)
+    data = codec.to_bytes(manifest.with_shards([shard]))
+    (path / "manifest.json").write_bytes(data)
+    problem = "00001.parquet: 3 ok rows, and 2 in the manifest"
+    with pytest.raises(UneError, match=problem):
         zoo.open(path)["mini-sd"][3]
 
 
