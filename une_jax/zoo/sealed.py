@@ -43,10 +43,10 @@ def parse(data: bytes) -> dict[str, Any]:
     try:
         content = json.loads(data.decode())
     except RecursionError as error:
-        raise UneError("not a manifest: nested too deeply") from error
+        raise UneError("not JSON: nested too deeply") from error
     except ValueError as error:
-        raise UneError(f"not a manifest: {error}") from error
-    checks.require(isinstance(content, dict), "manifest", "is not an object")
+        raise UneError(f"not JSON: {error}") from error
+    checks.require(isinstance(content, dict), "the content", "is not an object")
     content.pop("sha256", None)
     return content
 
