@@ -8,6 +8,7 @@ generator, a sheet of samples (one prompt a row) to look at.
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,8 +40,8 @@ class Args:
 def main(args: Args) -> None:
     from une_jax import miniature, zoo
     from une_jax.cli.build import Build
-    from une_jax.cli.faces import ATTRIBUTES, IMAGES, Faces
     from une_jax.cli.devices import configure_jax
+    from une_jax.cli.faces import ATTRIBUTES, IMAGES, Faces
     from une_jax.miniature import truth
 
     configure_jax()
@@ -110,7 +111,7 @@ def generators(args: Args, opened, pixels: _Faces) -> None:
             (PROMPTS, EACH, *opened[name].view.shape), np.float32
         )
         conds = [small.condition(prompt) for prompt in prompts]
-        ways = {"": small.decode}
+        ways: dict[str, Callable[..., np.ndarray]] = {"": small.decode}
         if small.samples_in_few_steps:
             ways["_few"] = small.decode_few
         found = []
@@ -171,7 +172,7 @@ def views(opened, known, pixels: _Faces) -> None:
         f"\n| view | mean test AUC | R² to the 20 scores | R² to the 12 nuisances | "
         f"{len(rows)} images |\n|---|---:|---:|---:|---:|"
     )
-    for name in opened.views:
+    for name in probing.spaces(opened):
         probed = probing.probe_view(opened, name)
         auc = float(np.nanmean(np.asarray(probed.metrics.auc)))
         x, x_test = (probing.flat(opened[name][part]) for part in (train, test))

@@ -19,7 +19,7 @@ class Probe:
     zoo: tyro.conf.Positional[Path]
     """the NoiseZoo's folder"""
     view: Annotated[tuple[str, ...], OWN_DEFAULT] = ()
-    """only these views (default: all)"""
+    """only these views (default: all, but what only decoding needs)"""
     components: Annotated[int | None, OWN_DEFAULT] = None
     """PCA components (default: the paper's 500 for generators, 310 for encoders)"""
     l2: float = 1.0
@@ -34,7 +34,7 @@ class Probe:
         opened = zoo.open(self.zoo)
         probed = [
             probing.probe_view(opened, view, components=self.components, l2=self.l2)
-            for view in self.view or opened.views
+            for view in self.view or probing.spaces(opened)
         ]
         rows = [
             {k: None if v != v else v for k, v in row.items()}

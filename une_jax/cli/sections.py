@@ -31,7 +31,9 @@ class Sections:
 
     def __init__(self, opened: zoo.Zoo, generators: list[Generator]):
         self.zoo, self.generators = opened, generators
-        self.probed = [probing.probe_view(opened, name) for name in opened.views]
+        self.probed = [
+            probing.probe_view(opened, name) for name in probing.spaces(opened)
+        ]
         self.test = opened.split("test")
         self.figures: dict[str, bytes] = {}
         self.numbers: dict[str, Any] = {}

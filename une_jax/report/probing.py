@@ -14,7 +14,7 @@ from une_jax.errors import UneError
 from une_jax.zoo import Zoo
 
 # PCA components of the paper's probes (section 4 of the paper), by kind of view.
-COMPONENTS = {"generator": 500, "control": 500, "encoder": 310}
+COMPONENTS = {"generator": 500, "control": 500, "code": 500, "encoder": 310}
 
 _fit = jax.jit(probes.fit, static_argnames=("components", "max_iter"))
 
@@ -46,6 +46,13 @@ class ViewProbe:
                 f"rows are of one class{held}"
             )
         return w, float(edits.projection_std(jnp.asarray(self.train), w))
+
+
+def spaces(zoo: Zoo) -> tuple[str, ...]:
+    """The views that are latent spaces of an image: all but what decoding needs beside
+    a generator's noise."""
+    views = zoo.manifest.views
+    return tuple(view.name for view in views if view.kind != "code")
 
 
 def probe_view(
