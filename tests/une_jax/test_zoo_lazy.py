@@ -6,6 +6,7 @@ import tracemalloc
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from small_zoo import CLIP, MANIFEST, SD, all_ok, arrays_of, build, latents, table_of
 
@@ -166,6 +167,13 @@ def test_a_slice_of_a_shard_whose_count_is_wrong_is_refused(path):
     problem = "00001.parquet: 3 ok rows, and 2 in the manifest"
     with pytest.raises(UneError, match=problem):
         zoo.open(path)["mini-sd"][3]
+
+
+@pytest.mark.parametrize("column", [{"stat": ["ok"]}, {"status": [1]}])
+def test_statuses_that_are_no_column_of_texts_are_refused(tmp_path, column):
+    pq.write_table(pa.table(column), tmp_path / "a.parquet")
+    with pytest.raises(UneError, match="no column of texts named status"):
+        rows.read_ok(tmp_path / "a.parquet", 1)
 
 
 def test_where_all_rows_are_ok_a_slice_needs_no_rows(tmp_path):

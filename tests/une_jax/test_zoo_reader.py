@@ -59,6 +59,7 @@ def test_latents_come_back_bit_for_bit_without_failed_rows(path, view):
         slice(90, 99),
         slice(-2, None),
         [6, 0, 0, -1],
+        [0, 3, 1, 4, 2],
         [],
         [True, False] * 3 + [True],
         np.array([[1, 2], [6, -7]]),

@@ -78,6 +78,16 @@ def load(folder: str | os.PathLike[str]) -> Manifest:
     Raises:
         UneError: there is none, or it or a record is damaged.
     """
+    manifest, shards = load_parts(folder)
+    return manifest.with_shards(shards) if shards else manifest
+
+
+def load_parts(folder: str | os.PathLike[str]) -> tuple[Manifest, list[Shard]]:
+    """The manifest of the zoo in `folder` as it is, and the shards that have records.
+
+    Raises:
+        UneError: there is none, or it or a record is damaged.
+    """
     # In this order: a record that a fold moves meanwhile is in one of them or both.
     records = read_records(folder)
     manifest = load_folded(folder)
@@ -88,7 +98,7 @@ def load(folder: str | os.PathLike[str]) -> Manifest:
         except UneError as error:
             if Path(folder, name).exists():  # else it was folded, or replaced
                 raise UneError(f"{Path(folder, name)}: {error}") from error
-    return manifest.with_shards(shards) if shards else manifest
+    return manifest, shards
 
 
 def load_folded(folder: str | os.PathLike[str]) -> Manifest:
@@ -139,6 +149,15 @@ def read_records(folder: str | os.PathLike[str]) -> dict[str, bytes]:
     except OSError as error:
         raise UneError(f"{path}: cannot read ({error.strerror})") from error
     return records
+
+
+def has_record(folder: str | os.PathLike[str], shard: Shard) -> bool:
+    """Whether `shard` has a record in `folder`, and no other shard has taken its place."""
+    try:
+        data = Path(folder, record_name(shard.index)).read_bytes()
+    except OSError:
+        return False
+    return data == record_to_bytes(shard)
 
 
 def checked_record(manifest: Manifest, name: str, data: bytes) -> Shard:

@@ -15,7 +15,7 @@ import pyarrow as pa
 from jaxtyping import Bool, Int
 
 from une_jax.errors import UneError
-from une_jax.zoo import codec, rows, tensors
+from une_jax.zoo import codec, rows, sealed, tensors
 from une_jax.zoo.latents import Latents
 from une_jax.zoo.manifest import DTYPES, Manifest, Shard, View
 
@@ -28,15 +28,20 @@ class Zoo:
 
     Only the manifest is in memory. A shard's files are read, and checked, when
     something of that shard is asked for; `all_rows` and what is made from it
-    (`rows`, `keys`, `attributes`, `split`) read the rows of all shards, once.
+    (`rows`, `keys`, `attributes`, `split`) read the rows of all shards, once. Of a
+    shard that was written anew since `open`, nothing is read any more.
 
     Attributes:
         path: its folder.
         manifest: its settings and committed shards.
+        seal: how `manifest.json` began when it was opened.
+        recorded: the shards that were not in it then, but had records.
     """
 
     path: Path
     manifest: Manifest
+    seal: bytes
+    recorded: frozenset[int]
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -111,7 +116,9 @@ class Zoo:
         Raises:
             UneError: it is not committed, or its file is missing or damaged.
         """
-        return read_table(self.path, self.manifest, self._shard(index))
+        shard = self._shard(index)
+        with self._as_opened(shard):
+            return read_table(self.path, self.manifest, shard)
 
     def shard_tensor(self, index: int, view: str) -> np.ndarray:
         """A view of shard `index`, (rows, *shape), as a map of the file.
@@ -123,17 +130,18 @@ class Zoo:
         """
         shard, described = self._shard(index), self._view(view)
         file = self.path / shard.tensors.name
-        offset = self._offsets(index)[view]
-        try:
-            return np.memmap(
-                file,
-                DTYPES[described.dtype],
-                mode="r",
-                offset=offset,
-                shape=(shard.rows, *described.shape),
-            )
-        except (OSError, ValueError) as error:
-            raise UneError(f"{file}: cannot read: {error}") from error
+        with self._as_opened(shard):
+            offset = self._offsets(index)[view]
+            try:
+                return np.memmap(
+                    file,
+                    DTYPES[described.dtype],
+                    mode="r",
+                    offset=offset,
+                    shape=(shard.rows, *described.shape),
+                )
+            except (OSError, ValueError) as error:
+                raise UneError(f"{file}: cannot read: {error}") from error
 
     @functools.cached_property
     def ok_starts(self) -> Int[np.ndarray, " s"]:
@@ -149,7 +157,9 @@ class Zoo:
     @functools.cached_property
     def _mixed(self) -> Callable[[int], np.ndarray]:
         def read(index: int) -> np.ndarray:
-            return read_ok_rows(self.path, self._shard(index)).astype(np.int32)
+            shard = self._shard(index)
+            with self._as_opened(shard):
+                return read_ok_rows(self.path, shard).astype(np.int32)
 
         return functools.lru_cache(KEPT_SHARDS)(read)
 
@@ -162,9 +172,46 @@ class Zoo:
 
         return functools.lru_cache(KEPT_SHARDS)(read)
 
+    @contextlib.contextmanager
+    def _as_opened(self, shard: Shard) -> Iterator[None]:
+        """Within it, files of `shard` are opened; they are as when the zoo was opened.
+
+        A shard loses its record or place in `manifest.json` before its files change
+        (see `Writer.commit`). So if it has it still, once a file is open, then that
+        file is the old one.
+
+        Raises:
+            UneError: the shard was written anew.
+        """
+        try:
+            yield
+        except UneError:
+            self._require_as_opened(shard)
+            raise
+        self._require_as_opened(shard)
+
+    def _require_as_opened(self, shard: Shard) -> None:
+        if shard.index in self.recorded and codec.has_record(self.path, shard):
+            return
+        seal = codec.read_bytes(self.path, sealed.SEAL_BYTES)
+        if seal == self.seal and shard.index not in self.recorded:
+            return
+        if self._folded(seal).shard(shard.index) != shard:
+            raise UneError(
+                f"{self.path}: shard {shard.index} was written anew since the zoo was "
+                "opened; open it again"
+            )
+
+    @functools.cached_property
+    def _folded(self) -> Callable[[bytes], Manifest]:
+        """The `manifest.json` that begins with a seal, or a later one."""
+        return functools.lru_cache(1)(lambda seal: codec.load_folded(self.path))
+
     def __getstate__(self) -> dict[str, Any]:
         """What another process needs, as one that loads batches; not what is cached."""
-        return {"path": self.path, "manifest": self.manifest}
+        return {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(self)
+        }
 
     def _shard(self, index: int) -> Shard:
         shard = self.manifest.shard(index)
@@ -190,7 +237,15 @@ def open(path: str | os.PathLike[str]) -> Zoo:
         UneError: `path` is no zoo, or its manifest is damaged.
     """
     folder = Path(path)
-    return Zoo(path=folder, manifest=codec.load(folder))
+    seal = codec.read_bytes(folder, sealed.SEAL_BYTES)  # before the rest is read
+    folded, shards = codec.load_parts(folder)
+    recorded = {shard.index for shard in shards if folded.shard(shard.index) is None}
+    return Zoo(
+        path=folder,
+        manifest=folded.with_shards(shards) if shards else folded,
+        seal=seal,
+        recorded=frozenset(recorded),
+    )
 
 
 def read_table(folder: Path, manifest: Manifest, shard: Shard) -> pa.Table:

@@ -73,6 +73,7 @@ def test_every_row_is_counted_once(statuses, again):
         {"ok": 0, "failed": 0, "skipped": 2},
         {"ok": 1, "failed": 0, "skipped": 1},
         {"ok": 3, "failed": -1, "skipped": 0},
+        {"ok": 2, "failed": 1, "skipped": 0, "rows": 3},
     ],
 )
 def test_a_record_that_counts_otherwise_is_found_out(tmp_path, counts):
