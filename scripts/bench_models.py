@@ -21,8 +21,9 @@ import tyro
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from scripts.forward_sides import Job, our_forward, torch_forward  # noqa: E402
 from scripts.reference_models import MODELS  # noqa: E402
-from scripts.side import Job, Side  # noqa: E402
+from scripts.side import Side  # noqa: E402
 
 DEFAULT = ("sd15:1:64", "sd15:4:32", "clip-l14-vision:8:224", "dinov3-l16:8:224", "vae:1:256")  # fmt: skip
 
@@ -68,7 +69,7 @@ def row(spec: str, folder: Path, args: Args) -> tuple[str, dict[str, dict]]:
     job = Job(name, folder, not args.tiny, int(batch), int(size), args.dtype, args.compiled)  # fmt: skip
     seconds: dict[str, list[float]] = {"torch": [], "ours": []}
     rates: dict[str, list[float]] = {"torch": [], "ours": []}
-    with Side("torch", job) as torch, Side("ours", job) as ours:
+    with Side(torch_forward, job) as torch, Side(our_forward, job) as ours:
         sides = {"torch": torch, "ours": ours}
         for side in (torch, ours, torch, ours):
             side.ask("run")

@@ -20,8 +20,9 @@ import tyro
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from scripts.forward_sides import Job, our_forward, torch_forward  # noqa: E402
 from scripts.reference_models import MODELS  # noqa: E402
-from scripts.side import Job, Side  # noqa: E402
+from scripts.side import Side  # noqa: E402
 
 DEFAULT = ("sd15", "sd21", "lcm", "vae", "clip-l14", "openclip-l14", "dinov3-l16")
 
@@ -61,13 +62,13 @@ def row(name: str, folder: Path, args: Args) -> str:
     """One model's line of the table."""
     size = args.size or (MODELS[name].size if args.full else _tiny_size(name))
     job = Job(name, folder, args.full, args.batch, size)
-    with Side("torch", job) as side:
+    with Side(torch_forward, job) as side:
         _, expected = side.ask("run")
-    with Side("ours", job) as side:
+    with Side(our_forward, job) as side:
         opened = side.opened
         _, got = side.ask("run")
         peak = side.ask("memory")
-    with Side("ours", job._replace(dtype="bfloat16")) as side:
+    with Side(our_forward, job._replace(dtype="bfloat16")) as side:
         _, half = side.ask("run")
     file = sum(f.stat().st_size for f in folder.glob("*.safetensors"))
     return (

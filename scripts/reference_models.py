@@ -2,7 +2,7 @@
 
 ``MODELS`` names, for each checkpoint of the paper, the reference class and its published
 configuration, a tiny configuration of the same kind, our loader, and inputs for both.
-``parity.py`` and ``bench_models.py`` read it. Inputs and outputs are in our layout (NHWC).
+``parity.py`` and the benchmarks read it. Inputs and outputs are in our layout (NHWC).
 torch is imported only where a reference is built, so that each side can be measured
 alone in its own process.
 """
@@ -313,6 +313,22 @@ def build(name: str, *, full: bool) -> Any:
             if p.ndim == 1:
                 p.add_(0.1 * torch.randn(p.shape))
     return model.requires_grad_(False)
+
+
+def count_flops(
+    make: Callable[[], Any], torch_run: Callable[..., Any], inputs: Inputs
+) -> int:
+    """What torch counts in one run of a model, without its memory or arithmetic."""
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"):
+        ghost = make().eval()
+        # As plain products: the counter does not see inside the CPU's fused kernel.
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            torch_run(ghost, *inputs)
+    return counter.get_total_flops()
 
 
 def config_of(model: Any) -> dict[str, Any]:
