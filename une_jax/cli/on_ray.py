@@ -68,8 +68,8 @@ def run(build: "Build") -> None:
     # Ray talks on stdout, where the command's result goes.
     with contextlib.redirect_stdout(sys.stderr):
         if started:
-            alone = {} if address else {"include_dashboard": False}
-            ray.init(address, log_to_driver=False, **alone)
+            dashboard = None if address else False
+            ray.init(address, log_to_driver=False, include_dashboard=dashboard)
             signal.signal(signal.SIGTERM, handler)  # Ray has put its own in place
         try:
             _Pool(ray, build).drain()
