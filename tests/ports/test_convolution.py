@@ -76,7 +76,9 @@ def test_winograd_rounds_like_the_plain_convolution(rng):
     exact = convolved(x, weight, 1, ROUND)
     x, weight = jnp.asarray(x), jnp.asarray(weight)
     plain = convolution._direct(x, weight, 1, ROUND)
-    assert rel(winograd(x, weight), exact) < 2 * rel(plain, exact) + 1e-7 < 2e-6
+    error = rel(winograd(x, weight), exact)
+    assert error < 2 * rel(plain, exact) + 1e-7  # which depends on the machine
+    assert error < 2e-6
 
 
 def test_winograd_differentiates_both_ways_and_maps(rng):

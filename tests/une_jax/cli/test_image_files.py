@@ -91,7 +91,7 @@ def test_bad_files_are_failed_rows_with_a_reason_and_the_rest_is_built(
         "empty.jpg": "empty file (0 bytes)",
         "huge.png": "12000 x 12000 is more than the 100,000,000 pixels allowed",
         "missing.jpg": "cannot read: No such file or directory",
-        "text.png": "cannot decode: cannot identify image file 'text.png'",
+        "text.png": "cannot decode: cannot identify image file",
         "thin.png": "3000 x 2 is too long and thin for eyes",
     }.items():
         assert reasons.pop(key).startswith(reason), key
