@@ -53,6 +53,7 @@ def main(args: Args) -> None:
         generator=miniature.GENERATORS,
         encoder=miniature.ENCODERS,
         steps=args.steps,
+        round_trip="none",  # measured below
         controls=True,
         out=args.out / "zoo",
     ).run()
