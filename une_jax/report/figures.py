@@ -40,10 +40,11 @@ def heatmap(
     axes.set_xticks(np.arange(len(columns)), columns, rotation=35, ha="right")
     axes.tick_params(length=0)
     figure.colorbar(shown, ax=axes, label=label, pad=0.02, aspect=40)
-    return _png(figure)
+    return as_png(figure)
 
 
-def _png(figure: plt.Figure) -> bytes:
+def as_png(figure: plt.Figure) -> bytes:
+    """The figure as a PNG file, closed."""
     stream = io.BytesIO()
     figure.savefig(stream, dpi=130, metadata={"Software": None})
     plt.close(figure)

@@ -1,0 +1,50 @@
+"""What the commands that analyse a zoo have in common."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from une_jax.cli.options import OWN_DEFAULT, Json
+from une_jax.errors import UneError
+from une_jax.report import tables
+from une_jax.zoo import Zoo
+from une_jax.zoo.atomic import write_bytes_atomically
+
+
+@dataclass(frozen=True, kw_only=True)
+class Analysis:
+    """Base of the commands: a zoo, some of its views, and where to write."""
+
+    zoo: tyro.conf.Positional[Path]
+    """the NoiseZoo's folder"""
+    view: Annotated[tuple[str, ...], OWN_DEFAULT] = ()
+    """only these views (default: all that the analysis is about)"""
+    csv: Annotated[Path | None, OWN_DEFAULT] = None
+    """also write the table there"""
+    figure: Annotated[Path | None, OWN_DEFAULT] = None
+    """also draw it, as PNG, there"""
+    json: Json = False
+
+    def views(self, opened: Zoo, *kinds: str) -> tuple[str, ...]:
+        """The views asked for, or all of these kinds.
+
+        Raises:
+            UneError: there is none, or a view asked for is not there.
+        """
+        for name in self.view:
+            opened[name]  # the error lists those there are
+        named = tuple(v.name for v in opened.manifest.views if v.kind in kinds)
+        if not (self.view or named):
+            raise UneError(f"{opened.path} has no {' or '.join(kinds)} view")
+        return self.view or named
+
+    def write(self, rows: Sequence[tables.Row], png: bytes | None = None) -> None:
+        """``--csv`` and ``--figure``, where given."""
+        if self.csv:
+            tables.write_csv(self.csv, rows)
+        if self.figure and png is not None:
+            self.figure.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes_atomically(self.figure, png)

@@ -1,0 +1,124 @@
+"""Charts of an analysis: lines and dots, in one style, as PNG bytes."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from une_jax.report.figures import as_png
+
+# Okabe and Ito's colours, which the colour-blind can tell apart (yellow left out).
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+MARKS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+class Band(NamedTuple):
+    """Values, and how sure they are: an interval around each."""
+
+    middle: Float[np.ndarray, " n"]
+    low: Float[np.ndarray, " n"]
+    high: Float[np.ndarray, " n"]
+
+
+Series = Mapping[str, Shaped[np.ndarray, " n"] | Band]
+
+
+def lines(
+    x: Shaped[np.ndarray, " n"],
+    series: Series,
+    *,
+    x_label: str,
+    y_label: str,
+    log_x: bool = False,
+    levels: Mapping[str, float] | None = None,
+    y_range: tuple[float, float] | None = None,
+) -> bytes:
+    """One line a series over ``x``; ``levels`` are named horizontal lines.
+
+    Series of a name that ends in " (control)" are dashed and grey.
+    """
+    figure, axes = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
+    for name, colour, mark in _styles(series):
+        y = series[name]
+        middle = y.middle if isinstance(y, Band) else y
+        control = name.endswith("(control)")
+        axes.plot(
+            x,
+            middle,
+            label=name,
+            color="#777777" if control else colour,
+            linestyle="--" if control else "-",
+            marker=mark,
+            markersize=4.5,
+        )
+        if isinstance(y, Band):
+            axes.fill_between(x, y.low, y.high, color=colour, alpha=0.15, linewidth=0)
+    for name, level in (levels or {}).items():
+        axes.axhline(level, color="#777777", linewidth=1, linestyle=":")
+        axes.annotate(
+            name, (1, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", size=8
+        )  # fmt: skip
+    if log_x:
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(x, [f"{v:g}" for v in x])
+        axes.minorticks_off()
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    if y_range:
+        axes.set_ylim(*y_range)
+    return _finish(figure, axes, len(series))
+
+
+def dots(
+    names: Sequence[str],
+    series: Series,
+    *,
+    x_label: str,
+    levels: Mapping[str, float] | None = None,
+    x_range: tuple[float, float] | None = None,
+) -> bytes:
+    """One row a name, one dot a series in it, with its interval where it has one."""
+    size = (7.2, 1.4 + 0.27 * len(names) + 0.12 * len(series))
+    figure, axes = plt.subplots(figsize=size, layout="constrained")
+    rows = np.arange(len(names))
+    shift = np.linspace(-0.22, 0.22, len(series)) if len(series) > 1 else [0.0]
+    for (name, colour, mark), up in zip(_styles(series), shift, strict=True):
+        y = series[name]
+        middle = y.middle if isinstance(y, Band) else y
+        axes.plot(middle, rows + up, mark, color=colour, label=name, markersize=4.5)
+        if isinstance(y, Band):
+            axes.hlines(rows + up, y.low, y.high, color=colour, linewidth=1)
+    for name, level in (levels or {}).items():
+        axes.axvline(level, color="#777777", linewidth=1, linestyle=":")
+        axes.annotate(
+            name, (level, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", size=8
+        )  # fmt: skip
+    axes.set_yticks(rows, [name.replace("_", " ") for name in names])
+    axes.invert_yaxis()
+    axes.set_xlabel(x_label)
+    if x_range:
+        axes.set_xlim(*x_range)
+    return _finish(figure, axes, len(series))
+
+
+def _styles(series: Series) -> list[tuple[str, str, str]]:
+    return [
+        (name, COLOURS[i % len(COLOURS)], MARKS[(i + i // len(COLOURS)) % len(MARKS)])
+        for i, name in enumerate(series)
+    ]
+
+
+def _finish(figure: plt.Figure, axes: plt.Axes, count: int) -> bytes:
+    axes.grid(alpha=0.25, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    if count > 1:
+        figure.legend(
+            *axes.get_legend_handles_labels(),
+            loc="outside lower center",
+            ncols=min(count, 4),
+            fontsize=8,
+            frameon=False,
+        )
+    return as_png(figure)
