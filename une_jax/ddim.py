@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Array, Float, Float32, Int
 
 from une_jax.schedule import Schedule, Steps
 
@@ -116,6 +116,45 @@ def invert_with_residual(
     # is already split over the mesh where this runs inside shard_map.
     (x_T, _), drifts = jax.lax.scan(body, (x, x), (steps, undo_previous))
     return Inversion(x_T, drifts.max(axis=0))
+
+
+def trajectory(
+    eps_fn: EpsFn,
+    params: Any,
+    x0: Float[Array, "b h w c"],
+    schedule: Schedule,
+    cond: Any = None,
+    *,
+    at: Int[Array, " m"],
+) -> Float32[Array, "b m h w c"]:
+    """:func:`invert`, stopped over at m timesteps: the state at each of ``at``.
+
+    One walk, whatever m is; beside the state, only what is asked for is kept. ``at`` is
+    data, in any order, out of ``schedule.reached``; the state at ``terminal_t`` is what
+    ``invert`` gives. A timestep at which the walk does not arrive gives NaN. Dtypes,
+    transformations and errors as in :func:`invert`.
+
+    >>> from une_jax.schedule import Schedule
+    >>> schedule = Schedule.from_config({}, steps=10)
+    >>> def eps_fn(params, x, t, cond):
+    ...     return params * x
+    >>> x0, at = jnp.ones((1, 2, 2, 4)), jnp.array([500, 900])
+    >>> states = trajectory(eps_fn, 0.5, x0, schedule, at=at)
+    >>> bool((states[:, 1] == invert(eps_fn, 0.5, x0, schedule)).all())
+    True
+    """
+    x = x0.astype(jnp.float32)
+
+    def body(carry, row):
+        (x, kept), (step, t) = carry, row
+        x, _ = ddim_step(eps_fn, params, x, step, cond)
+        here = (at == t)[None, :, None, None, None]
+        return (x, jnp.where(here, x[:, None], kept)), None
+
+    # From x, and not afresh: split over the mesh where this runs inside shard_map.
+    kept = jnp.where(False, x[:, None], jnp.full((1, len(at), 1, 1, 1), jnp.nan))
+    rows = (schedule.inversion, schedule.reached)
+    return jax.lax.scan(body, (x, kept), rows)[0][1]
 
 
 def _walk(eps_fn: EpsFn, params: Any, x: Array, steps: Steps, cond: Any) -> Array:

@@ -166,6 +166,11 @@ class Schedule:
         return self.up
 
     @property
+    def reached(self) -> Int32[Array, " n"]:
+        """The timestep whose level each row of ``inversion`` arrives at."""
+        return self.down.t[::-1][len(self.down.t) - len(self.up.t) :]
+
+    @property
     def terminal_t(self) -> int:
         """The timestep at which inversion ends and sampling starts (not under jit)."""
         return int(np.asarray(self.down.t)[0])
