@@ -144,6 +144,26 @@ class Generator:
         batch = self._noise(noise, None, prompts, origin)
         return _nchw(self._run(self._sampled, batch), "float32")
 
+    def states(
+        self,
+        x0: np.ndarray,
+        schedule: Schedule,
+        at: Sequence[int],
+        *,
+        prompts: Sequence[str] | None = None,
+    ) -> np.ndarray:
+        """NCHW latents (b, c, h, w) -> (b, m, c, h, w): plain DDIM inversion along
+        ``schedule``, whatever the settings' own, at m timesteps of its ``reached``."""
+        along = {"steps": schedule, "at": jnp.asarray(at, jnp.int32)}
+        params = self._params(None) | parallel.replicate(along, self.mesh)
+
+        def run(batch):
+            latents, more = _split(batch)
+            return self.walks.states(params, latents, more)
+
+        states = self._run(run, self._noise(x0, None, prompts, None))
+        return np.ascontiguousarray(np.moveaxis(states, -1, -3))
+
     def autoencode(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 images through the VAE and back: what no inversion can improve on."""
 

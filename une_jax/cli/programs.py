@@ -45,10 +45,11 @@ class Walks(NamedTuple):
     """A UNet's ways between image and noise: ``walk(params, latents, more)``.
 
     ``params`` are ``unet``, ``cond``, ``steps`` (a Schedule; for ``few``
-    consistency.Steps), ``guidance`` (None, or ``without`` and ``scale``) and ``key``
-    (of the DPM-Encoder's noise). ``more`` are rows beside the latents' own: ``row``,
+    consistency.Steps), ``guidance`` (None, or ``without`` and ``scale``), ``key`` (of
+    the DPM-Encoder's noise) and, for ``states`` alone, ``at``. ``more`` are rows beside the latents' own: ``row``,
     its number, where noise is drawn; ``cond``, where each image has its own; ``code``,
-    what the method keeps beside the noise. The latents' memory is given away.
+    what the method keeps beside the noise. The latents' memory is given away, but by
+    ``states``.
     """
 
     invert: Walk  # x0 -> {x_T, residual[, code]}
@@ -56,6 +57,7 @@ class Walks(NamedTuple):
     follow: Walk | None  # code -> the code of x_T, that of ``more["origin"]`` moved
     few: Walk  # x_T -> x0 in few steps
     call: Walk  # the UNet alone, at the first timestep
+    states: Walk  # x0 -> those of DDIM inversion at the timesteps ``at``
 
 
 @ft.lru_cache(maxsize=8)
@@ -157,10 +159,16 @@ def walks(
         t = jnp.broadcast_to(timesteps(steps)[0], x.shape[:1])
         return eps_fn(unet, x, t, cond).astype(x.dtype)
 
+    def states(params, x0, more):
+        unet, cond, steps = given(params, more)
+        return ddim.trajectory(eps_fn, unet, x0, steps, cond, at=params["at"])
+
     fns = {"invert": invert, "sample": sample, "few": few, "call": call}
     compiled = {name: _donating(fn, mesh) for name, fn in fns.items()}
     return Walks(
-        follow=_donating(follow, mesh) if method == "exact" else None, **compiled
+        follow=_donating(follow, mesh) if method == "exact" else None,
+        states=_donating(states, mesh, donate=False),
+        **compiled,
     )
 
 
@@ -193,13 +201,14 @@ def calls(method: str, schedule: Schedule) -> tuple[int, int]:
     return each * (n - source), n
 
 
-def _donating(fn: Walk, mesh: Mesh) -> Walk:
+def _donating(fn: Walk, mesh: Mesh, *, donate: bool = True) -> Walk:
     """``fn`` over the mesh; its result takes the memory of its second argument."""
     split = PartitionSpec(parallel.AXIS)
     specs = (PartitionSpec(), split, split)
     mapped = jax.shard_map(fn, mesh=mesh, in_specs=specs, out_specs=split)
     options = parallel.memory_schedule(mesh.devices.flat[0].platform)
-    return jax.jit(mapped, donate_argnums=1, compiler_options=options)
+    argnums = (1,) if donate else ()
+    return jax.jit(mapped, donate_argnums=argnums, compiler_options=options)
 
 
 def row_keys(seed: int, rows: jax.Array) -> jax.Array:

@@ -34,10 +34,12 @@ def lines(
     log_x: bool = False,
     levels: Mapping[str, float] | None = None,
     y_range: tuple[float, float] | None = None,
+    top: tuple[str, Shaped[np.ndarray, " n"]] | None = None,
 ) -> bytes:
     """One line a series over ``x``; ``levels`` are named horizontal lines.
 
-    Series of a name that ends in " (control)" are dashed and grey.
+    Series of a name that ends in " (control)" are dashed and grey. ``top`` is another
+    scale's label and what it says at each x, written above.
     """
     figure, axes = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
     for name, colour, mark in _styles(series):
@@ -68,6 +70,11 @@ def lines(
     axes.set_ylabel(y_label)
     if y_range:
         axes.set_ylim(*y_range)
+    if top:
+        above = axes.secondary_xaxis("top")
+        above.set_xticks(x, [f"{v:.2g}" for v in top[1]], fontsize=8)
+        above.set_xlabel(top[0], fontsize=9)
+        above.spines["top"].set_visible(False)
     return _finish(figure, axes, len(series))
 
 
