@@ -72,7 +72,7 @@ def eraser(x: Float[Array, "n d"], z: Shaped[Array, "n m"]) -> Eraser:
 
     >>> z = jnp.array([[0.0], [0.0], [1.0], [1.0]])
     >>> x = jnp.array([[0.0, 1.0], [0.0, -1.0], [1.0, 1.0], [1.0, -1.0]])
-    >>> (erase(eraser(x, z), jnp.array([3.0, 2.0])) + 1).round(3).tolist()
+    >>> (erase(eraser(x, z), jnp.array([3.0, 2.0])) + 1).round().tolist()
     [1.0, 3.0]
     """
     x, z = x.astype(jnp.float32), z.astype(jnp.float32)
