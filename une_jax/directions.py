@@ -1,0 +1,154 @@
+"""Edit directions as a file that can be shared, and is refused by another model.
+
+One safetensors file: the arrays of ``Directions``, and what they belong to as JSON in
+the file's header. Noise of one model means nothing to another, nor does that of one
+model inverted in another number of steps; so a file knows the view it was made in.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_safetensors
+
+from une_jax.errors import UneError
+from une_jax.zoo import View, checks
+from une_jax.zoo.atomic import write_bytes_atomically
+
+FORMAT = "une-jax directions 1"
+# Of a view, what the numbers of its latents depend on.
+IDENTITY = ("weights_sha256", "shape", "settings")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Directions:
+    """m named moves in the latents of one view, flattened as they are stored.
+
+    Attributes:
+        names: what each one changes.
+        moves: of length 1; strength 1 adds ``spread * move``.
+        spread: standard deviation of the training rows along each move.
+        readers, bias: how much of it a latent x has is ``x @ reader + bias``: log odds
+            of a probe, a score, or NaN where there is no reader.
+        view: the latent space.
+        zoo: sha256 of the manifest of the zoo that taught them.
+        method: how they were found, with all settings, as JSON has it.
+
+    Raises:
+        UneError: the arrays and names do not fit together or hold NaN.
+    """
+
+    names: tuple[str, ...]
+    moves: Float32[np.ndarray, "m d"]
+    spread: Float32[np.ndarray, " m"]
+    readers: Float32[np.ndarray, "m d"]
+    bias: Float32[np.ndarray, " m"]
+    view: View
+    zoo: str
+    method: dict[str, Any]
+
+    def __post_init__(self):
+        checks.match(checks.SHA256, self.zoo, "zoo")
+        checks.json_object(self.method, "method")
+        for name in self.names:
+            checks.text(name, "names")
+        different = len(set(self.names)) == len(self.names)
+        checks.require(different, "names", "has one twice")
+        m, d = len(self.names), int(np.prod(self.view.shape))
+        shapes = {"moves": (m, d), "spread": (m,), "readers": (m, d), "bias": (m,)}
+        for field, shape in shapes.items():
+            have = getattr(self, field).shape
+            checks.require(have == shape, field, f"has shape {have}, not {shape}")
+        for field in ("moves", "spread"):
+            finite = bool(np.isfinite(getattr(self, field)).all())
+            checks.require(finite, field, "holds NaN or infinities")
+
+    def require(self, view: View) -> None:
+        """Refuses another model's latents, or those made in another way.
+
+        Raises:
+            UneError: it says what differs.
+        """
+        for field in IDENTITY:
+            ours, theirs = (json.loads(json.dumps(getattr(v, field))) for v in (self.view, view))  # fmt: skip
+            if ours != theirs:
+                what = _difference(field, ours, theirs)
+                raise UneError(
+                    f"these directions are of {self.view.name} ({self.view.model_id}) "
+                    f"and do not fit {view.name}: {what}"
+                )
+
+
+def save(path: Path, directions: Directions) -> None:
+    """Writes the file; one that was there is replaced."""
+    about = {
+        "names": list(directions.names),
+        "view": asdict(directions.view),
+        "zoo": directions.zoo,
+        "method": directions.method,
+    }
+    arrays = {k: np.asarray(getattr(directions, k)) for k in _ARRAYS}
+    header = {"format": FORMAT, "about": json.dumps(about, sort_keys=True)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes_atomically(path, to_safetensors(arrays, header))
+
+
+def load(path: Path) -> Directions:
+    """Reads what :func:`save` wrote.
+
+    Raises:
+        UneError: there is no such file, or it is none of ours, or damaged.
+
+    >>> import tempfile
+    >>> view = View(
+    ...     name="sd", kind="generator", model_id="some/sd", weights_sha256="0" * 64,
+    ...     config={}, shape=(1, 1, 2), dtype="float32", settings={"steps": 50},
+    ... )
+    >>> move = np.array([[0.6, 0.8]], np.float32)
+    >>> one = np.ones(1, np.float32)
+    >>> smile = Directions(
+    ...     names=("Smiling",), moves=move, spread=one, readers=move, bias=one,
+    ...     view=view, zoo="1" * 64, method={"name": "probe"},
+    ... )
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(Path(folder, "smile.safetensors"), smile)
+    ...     load(Path(folder, "smile.safetensors")).names
+    ('Smiling',)
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = file.metadata() or {}
+            checks.require(
+                header.get("format") == FORMAT, str(path), "is no file of directions"
+            )
+            about = json.loads(header["about"])
+            arrays = {k: file.get_tensor(k) for k in _ARRAYS}
+        view = {**about["view"], "shape": tuple(about["view"]["shape"])}
+        return Directions(
+            names=tuple(about["names"]),
+            view=View(**view),
+            zoo=about["zoo"],
+            method=about["method"],
+            **arrays,
+        )
+    except FileNotFoundError as error:
+        raise UneError(f"there is no file {path}") from error
+    except UneError as error:
+        raise UneError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from error  # fmt: skip
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise UneError(f"{path} is no file of directions: {error}") from error
+
+
+_ARRAYS = ("moves", "spread", "readers", "bias")
+
+
+def _difference(field: str, ours: Any, theirs: Any) -> str:
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        keys = [k for k in {**ours, **theirs} if ours.get(k) != theirs.get(k)]
+        key = keys[0]
+        return f"{field}.{key} is {theirs.get(key)!r}, not {ours.get(key)!r}"
+    return f"{field} is {theirs!r}, not {ours!r}"
