@@ -8,18 +8,20 @@ from tqdm import tqdm
 
 
 class Progress:
-    """Counts images. ``with Progress(n, "inverting") as p: p.add(k)``.
+    """Counts images, or other units. ``with Progress(n, "inverting") as p: p.add(k)``.
 
     ``quiet`` is for work that somebody else reports.
     """
 
-    def __init__(self, total: int, what: str, *, quiet: bool = False):
+    def __init__(
+        self, total: int, what: str, *, quiet: bool = False, unit: str = "img"
+    ):
         self.total, self.what, self.quiet = total, what, quiet
         self.done, self.start = 0, time.monotonic()
         self.bar = tqdm(
             total=total,
             desc=what,
-            unit="img",
+            unit=unit,
             dynamic_ncols=True,
             disable=quiet or not sys.stderr.isatty(),
         )
