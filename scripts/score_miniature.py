@@ -164,7 +164,7 @@ def views(opened, known, pixels: _Faces) -> None:
     from une_jax.cli.encoder import load_encoder
     from une_jax.cli.generator import generator_of_view
     from une_jax.cli.names import resolve
-    from une_jax.report import mapping, probing
+    from une_jax.report import alignment, probing
 
     train, test = opened.split("train"), opened.split("test")
     rows = np.arange(len(opened.keys))
@@ -177,9 +177,9 @@ def views(opened, known, pixels: _Faces) -> None:
         probed = probing.probe_view(opened, name)
         auc = float(np.nanmean(np.asarray(probed.metrics.auc)))
         x, x_test = (probing.flat(opened[name][part]) for part in (train, test))
-        predict = mapping.predictor(x, x_test)
+        predict = alignment.predictor(x, x_test)
         r2 = [
-            float(mapping.r2(predict(y[train]), y[test]).mean())
+            float(alignment.r2(predict(y[train]), y[test]).mean())
             for y in (scores, nuisance)
         ]
         took = ""

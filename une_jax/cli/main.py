@@ -10,12 +10,14 @@ import tyro
 
 from ports.checkpoint import CheckpointError
 from une_jax.cli import (
+    align,
     build,
     demo,
     edit,
     export,
     faces,
     import_,
+    leakage,
     probe,
     report,
     verify,
@@ -29,6 +31,8 @@ COMMANDS = {
     "faces": faces.Faces,
     "build": build.Build,
     "verify": verify.Verify,
+    "align": align.Align,
+    "leakage": leakage.Leakage,
     "probe": probe.Probe,
     "edit": edit.Edit,
     "report": report.Report,

@@ -11,9 +11,10 @@ from une_jax import images, zoo
 from une_jax.cli.edit import walk
 from une_jax.cli.generator import FEW_STEPS, Generator
 from une_jax.errors import UneError
-from une_jax.report import figures, mapping, page, probing
+from une_jax.report import alignment, figures, page, probing
 
 SHOWN, MEASURED = 8, 64
+MAPPED = 2000  # train rows of maps, whose Gram matrix is decomposed
 STRENGTHS = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)
 WALKS = {
     "ddim": "DDIM",
@@ -166,11 +167,13 @@ class Sections:
 
     def maps(self) -> page.Section:
         views = [p.view for p in self.probed if p.kind != "control"]
-        found = mapping.table(self.zoo, views)
-        for (i, j), value in np.ndenumerate(found):
-            if i != j:
-                self.numbers[f"{views[i]} -> {views[j]} r2"] = float(value)
-        chart = figures.heatmap(found, views, views, label="test R²", low=0.0, high=1.0)
+        title = "How much of each view the others tell"
+        if len(views) < 2:
+            return page.Section(title, [page.paragraph("The zoo has one view only.")])
+        rows = alignment.table(self.zoo, views, limit=MAPPED, controls=False)
+        for row in rows:
+            self.numbers[f"{row['source']} -> {row['target']} r2"] = row["r2"]
+        chart = alignment.figure(rows)
         caption = "Test R² of a linear (ridge) map from each view (row) to each other."
         text = (
             "If all views are noisy linear looks at one space, each predicts the "
@@ -178,7 +181,7 @@ class Sections:
             "penalty is chosen by leave-one-out on the training rows."
         )
         blocks = [page.paragraph(text), self._figure("maps", chart, caption)]
-        return page.Section("How much of each view the others tell", blocks)
+        return page.Section(title, blocks)
 
     def edits(self, wanted: tuple[str, ...]) -> page.Section:
         generator, names = self.generators[0], self.zoo.attribute_names
