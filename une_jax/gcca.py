@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.linalg import cho_factor, cho_solve
 from jaxtyping import Array, Bool, Float, Float32
 
@@ -22,7 +23,7 @@ from une_jax.errors import UneError
 from une_jax.spectral import top_eigh
 
 Views = Sequence[Float[Array, "n _"]]
-PerView = float | Float[Array, ""] | Float[Array, " v"] | Sequence[float]
+PerView = float | Float[Array, ""] | Float[Array | np.ndarray, " v"] | Sequence[float]
 
 
 class Gcca(NamedTuple):
@@ -202,6 +203,28 @@ def projections(fitted: Gcca, views: Views) -> tuple[Float32[Array, "n k"], ...]
         )
     each = zip(views, fitted.means, fitted.maps, fitted.offsets, strict=True)
     return tuple((_floats(x) - m[None]) @ a + b[None] for x, m, a, b in each)
+
+
+@jax.default_matmul_precision("float32")
+def correlations(
+    said: Sequence[Float[Array, "n k"]],
+) -> Float32[Array, " k"]:
+    """How much views agree on rows, by dimension: the mean correlation of their pairs.
+
+    Of :func:`projections` of held-out rows this is what GCCA libraries call the score.
+
+    >>> x = jax.random.normal(jax.random.key(0), (50, 2))
+    >>> correlations([x, 3 * x, x + 1]).round(3).tolist()
+    [1.0, 1.0]
+    """
+    if len(said) < 2:
+        raise UneError("correlations need two views or more")
+    x = jnp.stack([code.astype(jnp.float32) for code in said])
+    x = x - x.mean(axis=1, keepdims=True)
+    x = x / jnp.linalg.norm(x, axis=1, keepdims=True)
+    # The square of the sum is the v squares, 1 each, and every pair twice.
+    pairs = len(said) * (len(said) - 1)
+    return (jnp.sum(x.sum(axis=0) ** 2, axis=0) - len(said)) / pairs
 
 
 def per_view(values: PerView, count: int, name: str) -> Float32[Array, " v"]:

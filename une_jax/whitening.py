@@ -17,7 +17,7 @@ class Whitened(NamedTuple):
 
     q: Float32[Array, "n d"]
     scale: Float32[Array, " d"]
-    lowers: tuple[Float32[Array, "d d"], Float32[Array, "d d"]]
+    lowers: Float32[Array, "2 d d"]
 
 
 @jax.default_matmul_precision("float32")
@@ -42,22 +42,24 @@ def whiten(z: Float[Array, "n d"], ridge: float | Float[Array, ""] = 0.0) -> Whi
     size = jnp.sum(z**2, axis=0) + ridge
     scale = jnp.where(size > 0, jax.lax.rsqrt(jnp.where(size > 0, size, 1.0)), 0.0)
     q, below = z * scale[None], jnp.diag(jnp.sqrt(ridge) * scale)
-    lowers = []
-    for _ in range(2):
+
+    def again(rows, _):
+        q, below = rows
         gram = q.T @ q + below.T @ below
         shift = 2 * EPS * jnp.linalg.norm(gram) + 1e-30
         lower = jnp.linalg.cholesky(gram + shift * jnp.eye(len(gram)))
         # The shift shortens what is kept; after the last pass that would show.
         lower = lower * jax.lax.rsqrt(1 + shift)
-        q, below = _divided(q, lower), _divided(below, lower)
-        lowers.append(lower)
-    return Whitened(q, scale, (lowers[0], lowers[1]))
+        return (_divided(q, lower), _divided(below, lower)), lower
+
+    (q, _), lowers = jax.lax.scan(again, (q, below), length=2)
+    return Whitened(q, scale, lowers)
 
 
 @jax.default_matmul_precision("float32")
 def back(whitened: Whitened, x: Float[Array, "d k"]) -> Float32[Array, "d k"]:
     """``W @ x``: weights on the whitened columns become weights on the columns of z."""
-    for lower in reversed(whitened.lowers):
+    for lower in (whitened.lowers[1], whitened.lowers[0]):
         x = solve_triangular(lower, x, lower=True, trans=1)
     return x * whitened.scale[:, None]
 
