@@ -104,7 +104,10 @@ def correlations(
 
 
 def canonical(
-    x: Float[Array, "n d"], y: Float[Array, "n e"], *, ridge: float = 0.0
+    x: Float[Array, "n d"],
+    y: Float[Array, "n e"],
+    *,
+    ridge: float | Float[Array, ""] = 0.0,
 ) -> Float32[Array, " m"]:
     """Canonical correlations, descending, of regularised CCA (Vinod 1976).
 
@@ -168,7 +171,10 @@ def standardised(x: Float[Array, "n d"]) -> Float32[Array, "n d"]:
 
 
 def pwcca(
-    x: Float[Array, "n d"], y: Float[Array, "n e"], *, variance: float = 0.99
+    x: Float[Array, "n d"],
+    y: Float[Array, "n e"],
+    *,
+    variance: float | Float[Array, ""] = 0.99,
 ) -> Float32[Array, ""]:
     """Canonical correlations weighted by how much of ``x`` their variates explain.
 
@@ -193,7 +199,10 @@ class PwccaSide(NamedTuple):
 
 @jax.default_matmul_precision("float32")
 def pwcca_side(
-    x: Float[Array, "n d"], variance: float, *, components: int | None = None
+    x: Float[Array, "n d"],
+    variance: float | Float[Array, ""],
+    *,
+    components: int | None = None,
 ) -> PwccaSide:
     """One view's side of :func:`pwcca`; of ``components`` at most where given."""
     columns = leading(principal(x, components), variance).columns

@@ -123,7 +123,7 @@ def test_chance_of_cka_is_what_theory_says():
     x, y = normal(n, d), normal(n, e, seed=1)
     theory = math.sqrt(d * e / ((n + d) * (n + e)))
     assert theory == pytest.approx(0.696, abs=1e-3)
-    assert of(cka, x, y, unbiased=False) == pytest.approx(theory, abs=2e-3)
+    assert of(cka, x, y, unbiased=False) == pytest.approx(theory, abs=4e-3)
     assert abs(of(cka, x, y)) < 0.003
     x, y = x[:, :400], y[:, :200]
     theory = math.sqrt(400 * 200 / (900 * 700))
@@ -154,17 +154,22 @@ def test_permutations_of_unbiased_cka_have_mean_zero_and_of_biased_ones_do_not(k
     assert (got.pvalue < 0.01).all() and (got.excess > 0).all()
 
 
-def test_sides_reordered_are_sides_of_reordered_rows(key):
-    order = permutation.orders(key, 30, 1)[0]
+@pytest.mark.parametrize(
+    "side, reorder",
+    [
+        (similarity.features, similarity.reorder_features),
+        (lambda x: similarity.unbiased_centred(x @ x.T), similarity.reorder_matrix),
+        (similarity.rsa_side, similarity.reorder_matrix),
+    ],
+    ids=["features", "kernel", "distances"],
+)
+def test_sides_reordered_are_sides_of_reordered_rows(side, reorder):
+    order = jnp.asarray(np.random.default_rng(4).permutation(30))
     x = jnp.asarray(normal(30, 4))
-    got = similarity.reorder_features(similarity.features(x), order)
-    for one, other in zip(got, similarity.features(x[order]), strict=True):
-        np.testing.assert_allclose(one, other, atol=2e-5)
-    k = similarity.unbiased_centred(x @ x.T)
-    want = similarity.unbiased_centred(x[order] @ x[order].T)
-    np.testing.assert_allclose(similarity.reorder_matrix(k, order), want, atol=1e-5)
-    ranks = similarity.reorder_matrix(similarity.rsa_side(x), order)
-    np.testing.assert_allclose(ranks, similarity.rsa_side(x[order]), atol=1e-5)
+    got = jax.jit(lambda x: reorder(side(x), order))(x)
+    want = jax.jit(side)(x[order])
+    for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=2e-5)
 
 
 def test_cka_has_the_gradient_of_its_differences():
@@ -253,9 +258,8 @@ def test_work_under_vmap(measure):
     y = x + jnp.asarray(normal(2, 20, 4, seed=1))
     together = jax.jit(jax.vmap(measure))(x, y)
     for i in range(2):
-        np.testing.assert_allclose(
-            together[i], measure(x[i], y[i]), rtol=1e-4, atol=1e-5
-        )
+        alone = jax.jit(measure)(x[i], y[i])
+        np.testing.assert_allclose(together[i], alone, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
