@@ -30,7 +30,7 @@ def top_eigh(
     k: int,
     *,
     key: PRNGKeyArray | None = None,
-    tol: float = 2e-6,
+    tol: float | Float[Array, ""] = 2e-6,
     max_iter: int = 60,
     direct: bool | None = None,
 ) -> TopEigh:
@@ -139,9 +139,9 @@ def _orthonormal(columns: Array) -> Array:
         lower = jnp.linalg.cholesky(basis.T @ basis)
         basis = solve_triangular(lower, basis.T, lower=True).T
     wrong = jnp.abs(basis.T @ basis - eye).max()
-    return jax.lax.cond(
-        wrong < 1e-4, lambda: basis, lambda: jnp.linalg.qr(columns)[0]
-    )  # NaN is not below
+    # XLA's maximum on CPU passes over NaN, which a failed Cholesky gives.
+    good = (wrong < 1e-4) & jnp.isfinite(basis).all()
+    return jax.lax.cond(good, lambda: basis, lambda: jnp.linalg.qr(columns)[0])
 
 
 def _residual(image: Array, values: Array, vectors: Array) -> Array:
