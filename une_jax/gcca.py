@@ -56,7 +56,8 @@ def fit(
 
     Works under jit and vmap (``k`` static). A view of more columns than rows goes
     through its n x n Gram matrix; its ridge must be positive, as its projector is
-    else the identity and says nothing. Columns without variance are left out.
+    else the identity and says nothing, and is good to float32's 1e-7 times the largest
+    eigenvalue of that matrix over the ridge. Columns without variance are left out.
 
     Where views are missing, M and the constraints are summed over what is there
     (Carroll's K_i; van de Velden and Bijmolt 2006): with W = diag(sum of the weights of
@@ -90,7 +91,7 @@ def fit(
     centred, means = zip(
         *(_centred(x, there[:, i]) for i, x in enumerate(views)), strict=True
     )
-    projectors = [_projector(z, r) for z, r in zip(centred, ridges, strict=True)]
+    projectors = _projectors(centred, ridges, there)
 
     # W^-1/2, and the unit vector along W^1/2 1, which every view's intercept explains.
     seen = there @ w
@@ -145,9 +146,7 @@ def hybrid(
     w, seen = fitted.weights, there @ fitted.weights
     x = jnp.where((seen > 0)[:, None], fitted.shared, 0.0)
     centred = [_centred(view, there[:, i])[0] for i, view in enumerate(views)]
-    maps = tuple(
-        _projector(z, r).solve(x) for z, r in zip(centred, ridges, strict=True)
-    )
+    maps = tuple(p.solve(x) for p in _projectors(centred, ridges, there))
     said = [z @ a for z, a in zip(centred, maps, strict=True)]
     offsets = there[:, :, None] * fitted.offsets[None]
     total = jnp.einsum("v,vnk->nk", w, jnp.stack(said)) + jnp.einsum(
@@ -282,12 +281,23 @@ class _Parts(NamedTuple):
     unit: Array  # (n, 1)
 
 
-def _projector(z: Array, ridge: Array) -> _Primal | _Dual:
+def _projectors(
+    centred: Sequence[Array], ridges: Array, there: Array
+) -> list[_Primal | _Dual]:
+    return [
+        _projector(z, r, t) for z, r, t in zip(centred, ridges, there.T, strict=True)
+    ]
+
+
+def _projector(z: Array, ridge: Array, there: Array) -> _Primal | _Dual:
     n, d = z.shape
-    if d <= n:
-        return _Primal(whitening.whiten(z, ridge))
-    gram = z @ z.T
-    return _Dual(z, ridge, cho_factor(gram + ridge * jnp.eye(n), lower=True)[0])
+    if d > n:
+        gram = z @ z.T
+        return _Dual(z, ridge, cho_factor(gram + ridge * jnp.eye(n), lower=True)[0])
+    white = whitening.whiten(z, ridge)
+    # A direction of rounding alone is not centred as the others are.
+    mean = (there @ white.q / there.sum())[None] * there[:, None]
+    return _Primal(white._replace(q=white.q - mean))
 
 
 def _shared(parts: _Parts, k: int) -> Array:

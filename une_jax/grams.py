@@ -182,7 +182,11 @@ def _white(gram: Array, ridge: Array) -> Array:
     size = jnp.diag(gram) + ridge
     scale = jnp.where(size > 0, jax.lax.rsqrt(jnp.where(size > 0, size, 1.0)), 0.0)
     scaled = (gram + ridge * jnp.eye(len(gram))) * scale[:, None] * scale[None]
-    shift = 2 * EPS * jnp.linalg.norm(scaled) + 1e-30
+    # The least that float32 must see in every direction; the ridge may give it already.
+    floor = jnp.where(scale > 0, ridge * scale**2, jnp.inf).min()
+    shift = jnp.maximum(2 * EPS * jnp.linalg.norm(scaled) - floor, 0.0)
+    # Columns of no variance have a place of their own.
+    scaled = scaled + jnp.diag(jnp.where(scale > 0, 0.0, 1.0))
     lower = jnp.linalg.cholesky(scaled + shift * jnp.eye(len(gram)))
     white = solve_triangular(lower, jnp.diag(scale), lower=True).T
     # Columns of no variance, whose scale is 0, stay out.

@@ -46,7 +46,7 @@ def whiten(z: Float[Array, "n d"], ridge: float | Float[Array, ""] = 0.0) -> Whi
     def again(rows, _):
         q, below = rows
         gram = q.T @ q + below.T @ below
-        shift = 2 * EPS * jnp.linalg.norm(gram) + 1e-30
+        shift = 8 * EPS * jnp.linalg.norm(gram) + 1e-30
         lower = jnp.linalg.cholesky(gram + shift * jnp.eye(len(gram)))
         # The shift shortens what is kept; after the last pass that would show.
         lower = lower * jax.lax.rsqrt(1 + shift)
