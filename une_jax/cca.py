@@ -215,4 +215,7 @@ def pwcca_score(a: PwccaSide, b: PwccaSide) -> Float32[Array, ""]:
     """:func:`pwcca` of two sides, weighted by ``a``."""
     left, rho, _ = jnp.linalg.svd(a.columns.T @ b.columns, full_matrices=False)
     weight = jnp.abs(left.T @ a.inside).sum(axis=1)
+    # No variates are those beyond the smaller view's components.
+    ranks = [jnp.any(v.columns != 0, axis=0).sum(dtype=jnp.int32) for v in (a, b)]
+    weight = jnp.where(jnp.arange(len(rho)) < jnp.minimum(*ranks), weight, 0.0)
     return jnp.sum(weight * jnp.minimum(rho, 1.0)) / jnp.maximum(weight.sum(), 1e-30)

@@ -9,6 +9,8 @@ import scipy.linalg
 from une_jax import cca, permutation, shape
 from une_jax.errors import UneError
 
+pytestmark = pytest.mark.usefixtures("quick_compiles")
+
 canonical = jax.jit(cca.canonical)
 svcca = jax.jit(cca.svcca, static_argnames=("components", "standardise"))
 pwcca = jax.jit(cca.pwcca)

@@ -8,6 +8,8 @@ import pytest
 from une_jax import neighbours, permutation
 from une_jax.errors import UneError
 
+pytestmark = pytest.mark.usefixtures("quick_compiles")
+
 nearest = jax.jit(neighbours.nearest, static_argnames=("k", "metric", "block"))
 
 

@@ -9,6 +9,8 @@ import scipy.stats
 from une_jax import permutation
 from une_jax.errors import UneError
 
+pytestmark = pytest.mark.usefixtures("quick_compiles")
+
 FIELDS = permutation.Null._fields
 
 # Compiled once a shape.

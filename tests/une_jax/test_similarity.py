@@ -14,6 +14,8 @@ from une_jax import cknna as local
 from une_jax import permutation, similarity
 from une_jax.errors import UneError
 
+pytestmark = pytest.mark.usefixtures("quick_compiles")
+
 cka = jax.jit(similarity.cka, static_argnames=("unbiased", "sigma"))
 rsa = jax.jit(similarity.rsa, static_argnames=("distance", "ranks"))
 cknna = jax.jit(local.cknna, static_argnames=("k", "metric", "block"))
@@ -124,7 +126,7 @@ def test_chance_of_cka_is_what_theory_says():
     theory = math.sqrt(d * e / ((n + d) * (n + e)))
     assert theory == pytest.approx(0.696, abs=1e-3)
     assert of(cka, x, y, unbiased=False) == pytest.approx(theory, abs=4e-3)
-    assert abs(of(cka, x, y)) < 0.003
+    assert abs(of(cka, x, y)) < 0.006
     x, y = x[:, :400], y[:, :200]
     theory = math.sqrt(400 * 200 / (900 * 700))
     assert of(cka, x, y, unbiased=False) == pytest.approx(theory, abs=4e-3)

@@ -7,6 +7,7 @@ from une_jax import zoo
 from une_jax.cli.analysis import Analysis
 from une_jax.cli.options import OWN_DEFAULT
 from une_jax.cli.progress import Progress
+from une_jax.errors import UneError
 from une_jax.report import tables
 
 BEST = ("measure", "kind", "selected", "view", "other", "score", "chance", "z", "p", "excess")  # fmt: skip
@@ -33,19 +34,22 @@ class Similarity(Analysis):
 
         from une_jax.report import similarities
 
+        if self.heatmap and self.heatmap not in similarities.NAMES:
+            raise UneError(
+                f"no measure {self.heatmap!r}; there are {', '.join(similarities.NAMES)}"
+            )
+        latents = similarities.read(opened, views, rows=self.rows, seed=self.seed)
         found = []
         with Progress(similarities.count(len(views)), "comparing", unit="pair") as bar:
             for pair in similarities.pairs(
-                opened,
-                views,
-                rows=self.rows,
+                latents,
                 permutations=self.permutations,
                 k=self.neighbours,
                 seed=self.seed,
             ):
                 found.append(pair)
                 bar.add(1)
-        table = similarities.table(found, opened)
+        table = similarities.table(found, similarities.kinds_of(opened))
         png = None
         if self.figure:
             png = (

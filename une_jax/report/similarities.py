@@ -7,7 +7,7 @@ and all of them as a family, have their null too.
 
 import functools as ft
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -127,37 +127,51 @@ def _best_correlation(a: Array, b: Array) -> Array:
     return jnp.mean(left[:k] * right[:k])
 
 
+NAMES = tuple(measures(1, 1, 2))
+
+
+def read(
+    zoo: Zoo, views: Sequence[str], *, rows: int = ROWS, seed: int = 0
+) -> dict[str, Float[np.ndarray, "n d"]]:
+    """The views on the same rows, ``rows`` of them at most, drawn at random."""
+    total = len(zoo[views[0]])
+    chosen = np.random.default_rng(seed).permutation(total)[:rows]
+    return {view: flat(zoo[view][chosen]) for view in views}
+
+
 def pairs(
-    zoo: Zoo,
-    views: Sequence[str],
+    latents: Mapping[str, Float[np.ndarray, "n _"]],
     *,
-    rows: int = ROWS,
     permutations: int = PERMUTATIONS,
     k: int = NEIGHBOURS,
     seed: int = 0,
 ) -> Iterator[Pair]:
     """Every two of the views by every measure, as they are computed.
 
+    Of the rows, RSA takes the first ``RSA_ROWS``.
+
     Raises:
         UneError: too few views or rows, or values that are not finite.
     """
-    if len(views) < 2:
-        raise UneError(f"similarity is of two views or more; there is {len(views)}")
-    n = min(rows, len(zoo[views[0]]))
+    if len(latents) < 2:
+        raise UneError(f"similarity is of two views or more; there is {len(latents)}")
+    if k < 2:
+        raise UneError(f"k is {k}; use 2 neighbours or more")
+    if permutations < 1:
+        raise UneError(f"{permutations} permutations; use 1 or more (200 are usual)")
+    views = list(latents)
+    n = len(latents[views[0]])
     if n < max(4, k + 1):
         raise UneError(
             f"{n} rows are too few for {k} neighbours: use {k + 1} rows or more"
         )
-    if k < 2:
-        raise UneError(f"k is {k}; use 2 neighbours or more")
-    rng = np.random.default_rng(seed)
-    total = len(zoo[views[0]])
-    chosen = rng.permutation(total)[:n]  # of RSA the first of them, so a sample too
-    latents = [_finite(view, flat(zoo[view][chosen])) for view in views]
-    table = measures(n, max(x.shape[1] for x in latents), k)
+    for view, x in latents.items():
+        _check(view, x)
+    rng = np.random.default_rng([seed, 1])
+    table = measures(n, max(x.shape[1] for x in latents.values()), k)
     for name, measure in table.items():
         m = min(n, measure.rows or n)
-        sides = [jax.jit(measure.side)(jnp.asarray(x[:m])) for x in latents]
+        sides = [jax.jit(measure.side)(jnp.asarray(x[:m])) for x in latents.values()]
         orders = np.stack(
             [[rng.permutation(m) for _ in views] for _ in range(permutations)], axis=1
         )  # (views, permutations, rows)
@@ -178,7 +192,7 @@ def pairs(
 
 def count(views: int) -> int:
     """How many :func:`pairs` there are to come."""
-    return len(measures(1, 1, 2)) * views * (views - 1) // 2
+    return len(NAMES) * views * (views - 1) // 2
 
 
 def _null(measure: Measure, a: Any, b: Any, orders: Array) -> Array:
@@ -195,7 +209,7 @@ def _between(
     return np.take_along_axis(b, np.argsort(a, axis=1), axis=1).astype(np.int32)
 
 
-def _finite(view: str, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+def _check(view: str, x: Float[np.ndarray, "n d"]) -> None:
     wrong = ~np.isfinite(x).all(axis=0)
     if wrong.any():
         raise UneError(
@@ -206,14 +220,14 @@ def _finite(view: str, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
         raise UneError(
             f"view {view!r} is the same in all rows: leave it out with --view"
         )
-    return x
 
 
-def table(found: Sequence[Pair], zoo: Zoo) -> list[Row]:
+def table(found: Sequence[Pair], kinds: Mapping[str, str]) -> list[Row]:
     """One row a pair and measure; then of each kind of pairs the best, with its null.
 
     ``p, family`` is the probability that chance makes any score of this measure as
     striking. ``excess`` is above 0 where p is within 5 %, and 1 for identical views.
+    ``kinds`` says of each view what it is, see :func:`kinds_of`.
     """
     rows, best = [], []
     for name in dict.fromkeys(pair.measure for pair in found):
@@ -221,14 +235,14 @@ def table(found: Sequence[Pair], zoo: Zoo) -> list[Row]:
         observed = jnp.array([pair.observed for pair in group])
         samples = jnp.asarray(np.stack([pair.samples for pair in group], axis=1))
         family = permutation.familywise(observed, samples)
-        kinds = [kind_of(zoo, pair) for pair in group]
-        for pair, kind, p in zip(group, kinds, family, strict=True):
+        named = [kind_of(pair, kinds) for pair in group]
+        for pair, kind, p in zip(group, named, family, strict=True):
             null = permutation.compare(
                 jnp.float32(pair.observed), jnp.asarray(pair.samples), best=pair.best
             )
             rows.append(_row(pair, kind, null, float(p)))
-        for kind in sorted(set(kinds)):
-            here = [i for i, other in enumerate(kinds) if other == kind]
+        for kind in sorted(set(named)):
+            here = [i for i, other in enumerate(named) if other == kind]
             if len(here) > 1:
                 top = max(here, key=lambda i: group[i].observed)
                 null = permutation.compare_largest(
@@ -259,15 +273,19 @@ def _row(pair: Pair, kind: str, null: permutation.Null, family: float) -> Row:
     }
 
 
-def kind_of(zoo: Zoo, pair: Pair) -> str:
+def kinds_of(zoo: Zoo) -> dict[str, str]:
+    """What each view is, in a word: noise, x0, forward, encoder."""
+    words = {"generator": "noise"}
+    return {
+        view.name: view.name.rpartition(".")[2] if view.kind == "control"
+        else words.get(view.kind, view.kind)
+        for view in zoo.manifest.views
+    }  # fmt: skip
+
+
+def kind_of(pair: Pair, kinds: Mapping[str, str]) -> str:
     """What is compared with what: "noise - encoder", "x0 - encoder", ..."""
-    kinds = {v.name: v.kind for v in zoo.manifest.views}
-    words = [
-        "noise" if kinds[v] == "generator"
-        else v.rpartition(".")[2] if kinds[v] == "control"
-        else kinds[v]
-        for v in (pair.view, pair.other)
-    ]  # fmt: skip
+    words = (kinds[pair.view], kinds[pair.other])
     return " - ".join(sorted(words, key=lambda word: (word == "encoder", word)))
 
 
@@ -319,7 +337,7 @@ def heatmap(rows: Sequence[Row], measure: str) -> bytes:
     """One measure's excess for every two views."""
     single = [r for r in rows if not r["selected"] and r["measure"] == measure]
     if not single:
-        raise UneError(f"no measure {measure!r}")
+        raise UneError(f"no measure {measure!r}; there are {', '.join(NAMES)}")
     names = list(dict.fromkeys(str(r[c]) for r in single for c in ("view", "other")))
     values = np.full((len(names), len(names)), np.nan)
     for row in single:
