@@ -7,9 +7,10 @@ import pytest
 from scipy.linalg import orthogonal_procrustes
 from sklearn.linear_model import LinearRegression, Ridge, RidgeCV
 
-from une_jax import maps
+from une_jax import cross_validation, maps
 from une_jax.errors import UneError
 
+pytestmark = pytest.mark.usefixtures("quick_compiles")
 # Compiled once a shape.
 ridge, ridge_path = jax.jit(maps.ridge), jax.jit(maps.ridge_path)
 predict = jax.jit(maps.predict)
@@ -153,10 +154,10 @@ def test_gcv_is_its_formula(shape):
 
 
 @pytest.mark.parametrize("shape, folds", [(PRIMAL, 5), (DUAL, 7)])
-def test_k_fold_errors_are_those_of_refitting_without_the_fold(shape, folds, key):
+def test_errors_on_folds_are_those_of_refitting_without_the_fold(shape, folds, key):
     x, y = pairs(shape)
-    k_fold = jax.jit(maps.k_fold, static_argnames="folds")
-    got = k_fold(key, x, y, ALPHAS, folds=folds)
+    errors = jax.jit(cross_validation.ridge_errors, static_argnames="folds")
+    got = errors(key, x, y, ALPHAS, folds=folds)
     order = jax.random.permutation(key, len(x))
     parts = [np.isin(np.arange(len(x)), order[i::folds]) for i in range(folds)]
     for alpha, error in zip(ALPHAS, got, strict=True):
@@ -254,4 +255,4 @@ def test_says_what_rows_it_needs():
         maps.ridge_path(x, y[1:], ALPHAS)
     for folds in (1, 91):
         with pytest.raises(UneError, match=f"{folds} folds of 90 rows"):
-            maps.k_fold(jax.random.key(0), x, y, ALPHAS, folds=folds)
+            cross_validation.ridge_errors(jax.random.key(0), x, y, ALPHAS, folds=folds)

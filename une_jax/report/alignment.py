@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from une_jax import maps, probes, relative, retrieval
+from une_jax import cross_validation, maps, probes, relative, retrieval
 from une_jax.errors import UneError
 from une_jax.report import figures
 from une_jax.report.probing import ViewProbe, flat
@@ -24,7 +24,7 @@ ALPHAS = tuple(10.0 ** (k / 2) for k in range(-8, 9))
 ANCHORS = 500  # of relative representations (Moschella et al. 2023)
 
 _factor, _path = jax.jit(maps.factor), jax.jit(maps.path)
-_k_fold = jax.jit(maps.k_fold, static_argnames="folds")
+_fold_errors = jax.jit(cross_validation.ridge_errors, static_argnames="folds")
 _predict = jax.jit(maps.predict)
 _procrustes = jax.jit(maps.procrustes, static_argnames="scale")
 _ranks = jax.jit(retrieval.ranks, static_argnames="block")
@@ -49,7 +49,9 @@ class Source:
         path = _path(self.factor, targets, alphas)
         if folds is None:
             return path, float(path.best)
-        errors = _k_fold(jax.random.key(0), self.rows, targets, alphas, folds=folds)
+        errors = _fold_errors(
+            jax.random.key(0), self.rows, targets, alphas, folds=folds
+        )
         return path, float(alphas[errors.sum(axis=1).argmin()])
 
 
