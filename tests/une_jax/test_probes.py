@@ -6,15 +6,13 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
-from une_jax import probes
+from une_jax import logistic, probes
 from une_jax.errors import UneError
 
 # Compiled once a shape.
-fit = jax.jit(probes.fit, static_argnames=("components", "max_iter"))
-evaluate = jax.jit(probes.evaluate)
+fit = jax.jit(probes.fit, static_argnames=("components", "max_iter", "raw"))
 
 
 def latents(n, d, decay=0.5, seed=0):
@@ -71,6 +69,48 @@ def test_equals_sklearns_pipeline(n, d, components, l2):
     want = new.astype(np.float64) @ weight.T + bias
     got = probes.scores(probe, jnp.asarray(new))
     np.testing.assert_allclose(got, want, rtol=1e-3, atol=2e-4 * np.abs(want).max())
+
+
+def objective(z, y, weight, bias, l2):
+    """In float64: summed loss and penalty of each attribute."""
+    logits = z.astype(np.float64) @ np.asarray(weight, np.float64).T + np.asarray(bias)
+    loss = np.logaddexp(0, np.where(y, -logits, logits)).sum(0)
+    return loss + l2 / 2 * (np.asarray(weight, np.float64) ** 2).sum(1)
+
+
+@pytest.mark.parametrize("n, d, l2", [(400, 30, 1.0), (60, 200, 1.0), (400, 30, 0.01)])
+def test_raw_probes_are_sklearns_on_the_latents_themselves(n, d, l2):
+    x = latents(n, d)
+    y = attributes(x, 4)
+    probe = fit(jnp.asarray(x), jnp.asarray(y), l2=l2, raw=True)
+    settings = {"C": 1 / l2, "solver": "newton-cholesky", "tol": 1e-10}
+    fits = [LogisticRegression(**settings).fit(x.astype(float), v) for v in y.T]
+    weight = np.stack([f.coef_[0] for f in fits])
+    bias = np.concatenate([f.intercept_ for f in fits])
+    best = objective(x, y, weight, bias, l2)
+    got = objective(x, y, probe.weight, probe.bias, l2)
+    np.testing.assert_allclose(got, best, rtol=1e-6)
+    decided = x @ weight.T + bias > 0
+    assert ((probes.scores(probe, jnp.asarray(x)) > 0) == decided).mean() > 0.999
+    np.testing.assert_allclose(probe.objective, best, rtol=3e-6)  # and it says so
+    assert probe.explained_variance == 1 and probe.pca_residual == 0
+
+
+def test_the_certificate_bounds_what_is_left_to_gain():
+    """Strong convexity: the excess is at most |gradient|^2 / (2 l2)."""
+    x = latents(400, 30)
+    y = attributes(x, 4)
+    of = {"l2": 1.0, "raw": True}
+    best = fit(jnp.asarray(x), jnp.asarray(y), **of)
+    early = fit(jnp.asarray(x), jnp.asarray(y), max_iter=2, **of)
+    assert not early.converged.any()
+    excess = objective(x, y, early.weight, early.bias, 1.0) - objective(
+        x, y, best.weight, best.bias, 1.0
+    )
+    assert (excess > 1e-4).all()
+    assert (excess <= np.asarray(early.gradient_norm) ** 2 / 2).all()
+    assert (best.gradient_norm < 1e-2).all()
+    assert (best.gradient_norm < early.gradient_norm / 10).all()
 
 
 def test_small_components_survive_float32():
@@ -157,7 +197,7 @@ def test_easy_attributes_wait_for_hard_ones_unharmed():
     """A column that CG solves in a few turns, beside one that needs dozens."""
     easy, hard = jnp.linspace(1, 1.3, 300), jnp.logspace(0, 3, 300)
     diagonal, b = jnp.stack([easy, hard], axis=1), jnp.full((300, 2), 1e6)
-    got = probes._conjugate_gradient(lambda v: diagonal * v, b, jnp.zeros(2, bool))
+    got = logistic.conjugate_gradient(lambda v: diagonal * v, b, jnp.zeros(2, bool))
     left = jnp.linalg.norm(diagonal * got - b, axis=0)
     assert (left < 0.0101 * jnp.linalg.norm(b, axis=0)).all()
 
@@ -213,54 +253,6 @@ def test_bad_input_is_named(rows, components, says):
         fit(jnp.ones((rows, 3)), jnp.ones((rows, 1)), components=components)
 
 
-# evaluate
-
-
-@pytest.mark.parametrize("rounding", [None, 1, 0])
-def test_metrics_equal_sklearns(rounding):
-    rng = np.random.default_rng(3)
-    y = rng.random((3000, 4)) < [0.02, 0.3, 0.5, 0.9]
-    scores = (y + rng.standard_normal(y.shape) * 1.5 - 0.5).astype(np.float32)
-    if rounding is not None:
-        scores = scores.round(rounding)  # many ties, and both zeros
-    assert rounding is None or (np.signbit(scores) & (scores == 0)).any()
-    metrics = evaluate(jnp.asarray(scores), jnp.asarray(y))
-    for j in range(4):
-        predicted = scores[:, j] > 0
-        want = (
-            (predicted == y[:, j]).mean(),
-            balanced_accuracy_score(y[:, j], predicted),
-            roc_auc_score(y[:, j], scores[:, j]),
-            max(y[:, j].mean(), 1 - y[:, j].mean()),
-        )
-        np.testing.assert_allclose([m[j] for m in metrics], want, rtol=1e-6)
-
-
-def test_auc_at_the_edges():
-    def auc(scores, y):
-        return evaluate(jnp.array(scores)[:, None], jnp.array(y)[:, None]).auc[0]
-
-    assert auc([-jnp.inf, -1.0, 1.0, jnp.inf], [0, 0, 1, 1]) == 1
-    assert auc([-jnp.inf, -1.0, 1.0, jnp.inf], [1, 1, 0, 0]) == 0
-    assert auc([2.0, 2.0, 2.0, 2.0], [0, 1, 0, 1]) == 0.5
-    assert auc([-0.0, 0.0], [0, 1]) == 0.5
-    assert jnp.isnan(auc([1.0, jnp.nan], [0, 1]))
-
-
-@pytest.mark.parametrize("label", [0, 1])
-def test_one_class_has_no_auc_but_an_accuracy(label):
-    y = jnp.full((5, 1), label)
-    metrics = probes.evaluate(jnp.ones((5, 1)), y)
-    assert jnp.isnan(metrics.auc[0]) and jnp.isnan(metrics.balanced_accuracy[0])
-    assert metrics.accuracy[0] == label and metrics.base_rate[0] == 1
-
-
-def test_evaluate_under_vmap():
-    rng = np.random.default_rng(4)
-    scores = jnp.asarray(rng.standard_normal((3, 50, 2)), jnp.float32)
-    y = jnp.asarray(rng.random((50, 2)) < 0.4)
-    got = jax.vmap(evaluate, in_axes=(0, None))(scores, y)
-    for i in range(3):
-        want = evaluate(scores[i], y)
-        np.testing.assert_allclose(got.auc[i], want.auc, rtol=1e-6)
-        np.testing.assert_allclose(got.accuracy[i], want.accuracy, rtol=1e-6)
+def test_raw_and_components_exclude_each_other():
+    with pytest.raises(UneError, match="leave components out"):
+        fit(jnp.ones((4, 3)), jnp.ones((4, 1)), components=2, raw=True)

@@ -1,21 +1,27 @@
 import csv
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from une_jax import probes, zoo
 
 VIEWS = ["tiny", "tiny.x0", "tiny.forward", "eyes"]
-NUMBERS = ("accuracy", "balanced accuracy", "auc")
+NUMBERS = ("accuracy", "balanced accuracy", "auc", "average precision")
 
 
 @pytest.fixture(scope="module")
 def probed(run, built, tmp_path_factory):
     """The probe command's JSON, and the CSV that it wrote beside."""
     file = tmp_path_factory.mktemp("probe") / "tables" / "probe.csv"
-    ran = run("probe", built, "--json", "--csv", file)
+    figure = file.with_suffix(".png")
+    ran = run(
+        *("probe", built, "--json", "--csv", file, "--figure", figure),
+        *("--replicates", 50),
+    )
     assert ran.code == 0, ran.err
     return ran.json, file
 
@@ -64,8 +70,46 @@ def test_csv_and_json_agree(probed):
     assert rows == wanted
 
 
+def test_intervals_hold_the_value_and_are_as_wide_as_few_rows_make_them(probed):
+    for row in probed[0]["table"]:
+        for view in VIEWS:
+            low, value, high = (
+                row[f"{view} accuracy{end}"] for end in (" low", "", " high")
+            )
+            assert 0 <= low <= value <= high <= 1
+            low, value, high = (
+                row[f"{view} auc{end}"] for end in (" low", "", " high")
+            )
+            assert (value is None) == (low is None) == (high is None)
+    mean = probed[0]["table"][-1]
+    assert mean["tiny accuracy high"] - mean["tiny accuracy low"] > 0.02
+
+
+def test_the_figure_is_a_png(probed):
+    with Image.open(probed[1].with_suffix(".png"), formats=["PNG"]) as image:
+        assert min(image.size) > 300
+
+
+def test_other_methods_and_no_intervals(run, built):
+    found = {}
+    for method in ("logistic", "raw", "lda"):
+        ran = run(
+            *("probe", built, "--view", "eyes", "--method", method, "--json"),
+            *("--replicates", 0),
+        )
+        assert ran.code == 0, ran.err
+        table = ran.json["table"]
+        assert "eyes auc low" not in table[0]
+        found[method] = [row["eyes auc"] for row in table]
+    assert found["logistic"] != found["raw"] != found["lda"]
+
+
 def test_the_text_has_a_line_an_attribute_and_its_columns_line_up(run, built, probed):
-    lines = run("probe", built).out.splitlines()
+    lines = run("probe", built, "--replicates", 50).out.splitlines()
+    end = lines.index("", 4)
+    lines, reading = lines[:end], lines[end + 1 :]
+    for view, line in zip(VIEWS, reading, strict=False):
+        assert re.match(rf"{view} +mean AUC 0\.\d+ \[0\.\d+, 0\.\d+\], balanced", line)
     assert lines[0].startswith("19 train rows, 5 test rows")
     names = [line.split()[0] for line in lines[4:]]
     assert names[-1] == "mean" and set(names[-2]) == {"-"}
@@ -89,6 +133,9 @@ def test_options_that_make_no_probe(run, built):
         (("--view", "tinny"), "it has tiny"),
         (("--components", 0), "components is 0; use 1 or more"),
         (("--l2", -1), "l2 is -1.0; use 0 or more"),
+        (("--replicates", -1), "replicates is -1; use 0 or more"),
+        (("--split", "identity"), "has no column identity: build it with"),
+        (("--method", "raw", "--components", 3), "leave components out"),
     ):
         ran = run("probe", built, *options)
         assert ran.code == 1 and ran.out == ""
