@@ -42,30 +42,14 @@ def lines(
     scale's label and what it says at each x, written above.
     """
     figure, axes = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
-    for name, colour, mark in _styles(series):
-        y = series[name]
-        middle = y.middle if isinstance(y, Band) else y
-        control = name.endswith("(control)")
-        axes.plot(
-            x,
-            middle,
-            label=name,
-            color="#777777" if control else colour,
-            linestyle="--" if control else "-",
-            marker=mark,
-            markersize=4.5,
-        )
-        if isinstance(y, Band):
-            axes.fill_between(x, y.low, y.high, color=colour, alpha=0.15, linewidth=0)
+    _draw(axes, x, series)
     for name, level in (levels or {}).items():
         axes.axhline(level, color="#777777", linewidth=1, linestyle=":")
         axes.annotate(
             name, (1, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", size=8
         )  # fmt: skip
     if log_x:
-        axes.set_xscale("log", base=2)
-        axes.set_xticks(x, [f"{v:g}" for v in x])
-        axes.minorticks_off()
+        _log_x(axes, x)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     if y_range:
@@ -76,6 +60,62 @@ def lines(
         above.set_xlabel(top[0], fontsize=9)
         above.spines["top"].set_visible(False)
     return _finish(figure, axes, len(series))
+
+
+class Panel(NamedTuple):
+    """One of several charts side by side."""
+
+    title: str
+    x_label: str
+    x: Shaped[np.ndarray, " n"]
+    series: Series
+    log_x: bool = False
+
+
+def panels(
+    parts: Sequence[Panel],
+    *,
+    y_label: str,
+    columns: int = 2,
+    y_range: tuple[float, float] | None = None,
+) -> bytes:
+    """Charts of lines on one scale; a series has one look in all, and one legend."""
+    rows = -(-len(parts) // columns)
+    figure, grid = plt.subplots(
+        rows,
+        columns,
+        figsize=(4.6 * columns, 3.3 * rows + 0.5),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    names = {name: y for part in parts for name, y in part.series.items()}
+    styles = {name: rest for name, *rest in _styles(names)}
+    handles = {}
+    for axes, part in zip(grid.flat, parts, strict=False):
+        _draw(axes, part.x, part.series, styles)
+        handles |= dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
+        axes.set_title(part.title, fontsize=10)
+        axes.set_xlabel(part.x_label)
+        axes.grid(alpha=0.25, linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+        if part.log_x:
+            _log_x(axes, part.x)
+        if y_range:
+            axes.set_ylim(*y_range)
+    for axes in grid[:, 0]:
+        axes.set_ylabel(y_label)
+    for axes in grid.flat[len(parts) :]:
+        axes.set_axis_off()
+    figure.legend(
+        handles.values(),
+        handles.keys(),
+        loc="outside lower center",
+        ncols=min(len(handles), 4),
+        fontsize=8,
+        frameon=False,
+    )
+    return as_png(figure)
 
 
 def dots(
@@ -108,6 +148,36 @@ def dots(
     if x_range:
         axes.set_xlim(*x_range)
     return _finish(figure, axes, len(series))
+
+
+def _draw(
+    axes: plt.Axes,
+    x: Shaped[np.ndarray, " n"],
+    series: Series,
+    styles: Mapping[str, Sequence[str]] | None = None,
+) -> None:
+    styles = styles or {name: rest for name, *rest in _styles(series)}
+    for name, y in series.items():
+        colour, mark = styles[name]
+        middle = y.middle if isinstance(y, Band) else y
+        control = name.endswith("(control)")
+        axes.plot(
+            x,
+            middle,
+            label=name,
+            color="#777777" if control else colour,
+            linestyle="--" if control else "-",
+            marker=mark,
+            markersize=4.5,
+        )
+        if isinstance(y, Band):
+            axes.fill_between(x, y.low, y.high, color=colour, alpha=0.15, linewidth=0)
+
+
+def _log_x(axes: plt.Axes, x: Shaped[np.ndarray, " n"]) -> None:
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(x, [f"{v:g}" for v in x])
+    axes.minorticks_off()
 
 
 def _styles(series: Series) -> list[tuple[str, str, str]]:

@@ -1,0 +1,343 @@
+"""How much of the true embedding of miniature faces each view and shared space recovers.
+
+The renderer draws each face from z ~ N(0, I) (``miniature.factors``): what the paper
+can only suppose is known here. Recovery is that of a linear (ridge) map from a space's
+codes to z, fitted on the train rows and judged on the test rows. R² averaged over an
+orthonormal basis of z does not depend on the basis; 32 times it counts dimensions. Some
+of z need not be in an image at all: the hue of a hat that is not worn.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float32
+
+from une_jax import maps
+from une_jax.errors import UneError
+from une_jax.miniature import factors, truth
+from une_jax.report import charts, spaces
+from une_jax.report.tables import Row
+from une_jax.zoo import Zoo
+
+ALPHAS = jnp.logspace(-5, 2, 15)  # in mean eigenvalues of the codes' Gram matrix
+KS = (4, 8, 16, 32, 64, 128, 256)
+K = factors.DIM  # where something else is varied
+SUBSETS = 4  # of the views, at each number of them
+SIDE_BY_SIDE, SHARED = "all, side by side", "shared (GCCA)"
+PCA = "PCA of all, side by side"
+CONTROL = "unpaired (control)"
+ATTRIBUTES = slice(0, len(factors.NAMES))
+NUISANCES = slice(len(factors.NAMES), factors.DIM)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recovered:
+    """What a linear map from one space tells of z on the test rows."""
+
+    space: str
+    by: str  # what is varied: "view", "k", "views" or "n"
+    views: int
+    k: int
+    n: int  # train rows
+    r2: Float[np.ndarray, " 32"]  # of each coordinate of z
+    correlations: Float[np.ndarray, " 32"]  # canonical, descending; fitted on train
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A zoo's views, as components, beside the truth of the same rows."""
+
+    views: spaces.Views
+    names: tuple[str, ...]  # of the views that shared spaces are made of
+    z: Float[np.ndarray, "n 32"]
+    z_new: Float[np.ndarray, "m 32"]
+
+
+def prepare(
+    zoo: Zoo, path: Path, views: Sequence[str], done: Callable[[], None] = lambda: None
+) -> Study:
+    """Reads the views and the truth of their rows.
+
+    Raises:
+        UneError: the file is not the truth of these images.
+    """
+    found = truth.read(path, zoo.keys)
+    known = [name for name in zoo.attribute_names if name in factors.NAMES]
+    mine = [zoo.attribute_names.index(name) for name in known]
+    theirs = [factors.NAMES.index(name) for name in known]
+    said = np.asarray(found.attributes)[:, theirs]
+    if not known or not np.array_equal(said, zoo.attributes[:, mine]):
+        raise UneError(
+            f"{path} is not the truth of {zoo.path}'s images; give the {truth.FILE} "
+            "that une-jax faces wrote beside them"
+        )
+    z = np.asarray(found.z)
+    kinds = {view.name: view.kind for view in zoo.manifest.views}
+    return Study(
+        views=spaces.prepare(zoo, views, done=done),
+        names=tuple(name for name in views if kinds[name] != "control"),
+        z=z[zoo.split("train")],
+        z_new=z[zoo.split("test")],
+    )
+
+
+def by_view(study: Study) -> list[Recovered]:
+    """Each view alone, all of them together, and together with z unpaired."""
+    found = [
+        _recovered(study, name, "view", 1, x, study.views.test[name])
+        for name, x in study.views.train.items()
+    ]
+    both, count = _side_by_side(study), len(study.names)
+    found.append(_recovered(study, SIDE_BY_SIDE, "view", count, *both))
+    apart = replace(study, z=np.random.default_rng(0).permutation(study.z))
+    found.append(_recovered(apart, CONTROL, "view", count, *both))
+    return found
+
+
+def by_k(study: Study, ks: Sequence[int] = KS) -> list[Recovered]:
+    """The first k dimensions of the shared space, of the PCA of all views and of each
+    view's own."""
+    count = len(study.names)
+    parts = {SHARED: (count, *_shared(study, study.names, max(ks)))}
+    parts[PCA] = (count, *_components(*_side_by_side(study), max(ks)))
+    for name in study.names:
+        parts[f"{name} PCA"] = (1, study.views.train[name], study.views.test[name])
+    return [
+        _recovered(study, name, "k", views, x[:, :k], new[:, :k])
+        for name, (views, x, new) in parts.items()
+        for k in ks
+        if k <= x.shape[1]
+    ]
+
+
+def by_views(
+    study: Study, k: int = K, done: Callable[[], None] = lambda: None
+) -> list[Recovered]:
+    """k shared dimensions of some of the views, ``SUBSETS`` different ones a number."""
+    rng, found = np.random.default_rng(0), []
+    for count in range(2, len(study.names) + 1):
+        drawn = {
+            tuple(sorted(rng.choice(len(study.names), count, replace=False)))
+            for _ in range(SUBSETS)
+        }
+        for chosen in sorted(drawn):
+            codes = _shared(study, [study.names[i] for i in chosen], k)
+            found.append(_recovered(study, SHARED, "views", count, *codes))
+        done()
+    return found
+
+
+def by_n(
+    study: Study,
+    zoo: Zoo,
+    sizes: Sequence[int],
+    k: int = K,
+    done: Callable[[], None] = lambda: None,
+) -> list[Recovered]:
+    """k shared dimensions, and all views side by side, of the first n train rows.
+
+    Components, GCCA and the map to z all see only those.
+    """
+    found = []
+    for n in sizes:
+        fewer = Study(
+            views=spaces.prepare(zoo, study.names, limit=n),
+            names=study.names,
+            z=study.z[:n],
+            z_new=study.z_new,
+        )
+        count = len(study.names)
+        codes = _shared(fewer, fewer.names, k)
+        found.append(_recovered(fewer, SHARED, "n", count, *codes))
+        both = _side_by_side(fewer)
+        found.append(_recovered(fewer, PCA, "n", count, *_components(*both, k)))
+        found.append(_recovered(fewer, SIDE_BY_SIDE, "n", count, *both))
+        done()
+    return found
+
+
+def sizes_of(study: Study) -> list[int]:
+    """Numbers of train rows, each twice the last, up to all."""
+    n, sizes = len(study.z), []
+    while n >= 200 and len(sizes) < 5:
+        sizes.append(n)
+        n //= 2
+    return sizes[::-1] or [len(study.z)]
+
+
+def table(found: Sequence[Recovered]) -> list[Row]:
+    """One row a space; ``dimensions`` is the sum of R² over all of z (negative as 0)."""
+    rows: list[Row] = []
+    for r in found:
+        angles = np.degrees(np.arccos(np.clip(r.correlations, 0, 1)))
+        rows.append(
+            {
+                "space": r.space,
+                "by": r.by,
+                "views": r.views,
+                "k": r.k,
+                "n": r.n,
+                "R2": float(r.r2.mean()),
+                "R2 attributes": float(r.r2[ATTRIBUTES].mean()),
+                "R2 nuisances": float(r.r2[NUISANCES].mean()),
+                "dimensions": float(np.maximum(r.r2, 0).sum()),
+                "angle 1": float(angles[0]),
+                "angle 16": float(angles[15]),
+                "angle 32": float(angles[31]),
+            }
+        )
+    return rows
+
+
+def figure(found: Sequence[Recovered]) -> bytes:
+    """R² of z by k, by the number of views, by n; and the canonical correlations."""
+    parts = []
+    best = _best_view(found)
+    by = {name: [r for r in found if r.by == name] for name in ("view", "k", "views", "n")}  # fmt: skip
+    whole = [r for r in by["view"] if r.space in (SIDE_BY_SIDE, best, CONTROL)]
+    top = [r for r in by["k"] if r.space == SHARED and r.k == K]
+    order = np.arange(1, factors.DIM + 1)
+    if by["k"]:
+        names = (SHARED, PCA, f"{best} PCA")
+        parts.append(_panel(by["k"], names, "k", "k: dimensions kept", log_x=True))
+    if by["views"]:
+        title = "number of views"
+        parts.append(_panel(by["views"], (SHARED,), "views", f"views, k = {K}", title))
+    if by["n"]:
+        names = (SHARED, PCA, SIDE_BY_SIDE)
+        title = "number of train rows"
+        parts.append(_panel(by["n"], names, "n", "n", title, log_x=True))
+    parts.append(
+        charts.Panel(
+            title="held-out canonical correlations with z",
+            x_label="pair",
+            x=order,
+            series={r.space: r.correlations for r in (*top, *whole)},
+        )
+    )
+    return charts.panels(parts, y_label="R² of z  (correlation)", y_range=(-0.1, 1.0))
+
+
+def _panel(
+    found: Sequence[Recovered],
+    names: Sequence[str],
+    of: str,
+    x_label: str,
+    title: str = "dimensions kept",
+    *,
+    log_x: bool = False,
+) -> charts.Panel:
+    x = sorted({getattr(r, of) for r in found})
+    series = {}
+    for name in names:
+        own = [
+            [float(r.r2.mean()) for r in found if r.space == name and getattr(r, of) == v]
+            or [np.nan]
+            for v in x
+        ]  # fmt: skip
+        middle, low, high = (np.array([f(v) for v in own]) for f in (np.mean, min, max))
+        several = any(len(v) > 1 for v in own)
+        series[name] = charts.Band(middle, low, high) if several else middle
+    return charts.Panel(title, x_label, np.array(x), series, log_x)
+
+
+def _best_view(found: Sequence[Recovered]) -> str:
+    alone = [
+        r for r in found if r.by == "view" and r.space not in (SIDE_BY_SIDE, CONTROL)
+    ]
+    return max(alone, key=lambda r: r.r2.mean()).space
+
+
+def _shared(
+    study: Study, names: Sequence[str], k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    widths = [study.views.train[name].shape[1] for name in names]
+    k = min(k, sum(widths), len(study.z) - 1)
+    space = spaces.share(study.views, names, k, name=SHARED)
+    return space.train, space.test
+
+
+def _side_by_side(study: Study) -> tuple[np.ndarray, np.ndarray]:
+    train, test = (
+        np.concatenate([part[name] for name in study.names], axis=1)
+        for part in (study.views.train, study.views.test)
+    )
+    return train, test
+
+
+def _components(
+    x: np.ndarray, new: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The first principal components of standardised columns, standardised."""
+    values, vectors = np.linalg.eigh(x.T @ x)
+    basis = vectors[:, ::-1][:, :k]
+    spread = np.sqrt(np.maximum(values[::-1][:k], 1e-12) / len(x))
+    keep = values[::-1][:k] > 1e-6 * values[-1]
+    basis = (basis / spread)[:, keep].astype(np.float32)
+    return x @ basis, new @ basis
+
+
+def _recovered(
+    study: Study, space: str, by: str, views: int, x: np.ndarray, new: np.ndarray
+) -> Recovered:
+    x, new = (np.asarray(a, np.float32) for a in (x, new))
+    guess, guess_new = (np.asarray(g) for g in _read(x, study.z, new))
+    wrong = np.square(study.z_new - guess_new).sum(axis=0)
+    spread = np.square(study.z_new - study.z_new.mean(axis=0)).sum(axis=0)
+    return Recovered(
+        space=space,
+        by=by,
+        views=views,
+        k=x.shape[1],
+        n=len(x),
+        r2=1 - wrong / spread,
+        correlations=held_out(guess, study.z, guess_new, study.z_new),
+    )
+
+
+@jax.jit
+def _read(
+    x: Float[Array, "n k"], z: Float[Array, "n c"], new: Float[Array, "m k"]
+) -> tuple[Float32[Array, "n c"], Float32[Array, "m c"]]:
+    """z of the rows and of new ones by ridge, its penalty by leave-one-out."""
+    factor = maps.factor(x)
+    path = maps.path(factor, z, ALPHAS * factor.values.mean())
+    return maps.predict(path, path.best, x), maps.predict(path, path.best, new)
+
+
+def held_out(
+    x: Float[np.ndarray, "n p"],
+    y: Float[np.ndarray, "n q"],
+    x_new: Float[np.ndarray, "m p"],
+    y_new: Float[np.ndarray, "m q"],
+) -> Float[np.ndarray, " q"]:
+    """Correlations over new rows of the canonical pairs of the old ones, descending.
+
+    Their arc cosines are angles between the spans of x and y that chance does not
+    flatter. 0 for the pairs that x has not the rank for. Float64 inside.
+
+    >>> x = np.random.default_rng(0).standard_normal((200, 3))
+    >>> np.round(held_out(x[:99], x[:99, :2], x[99:], x[99:, :2]), 6).tolist()
+    [1.0, 1.0]
+    """
+    (a, a_new), (b, b_new) = _white(x, x_new), _white(y, y_new)
+    u, _, vt = np.linalg.svd(a.T @ b, full_matrices=False)
+    a_new, b_new = a_new @ u, b_new @ vt.T
+    a_new, b_new = a_new - a_new.mean(axis=0), b_new - b_new.mean(axis=0)
+    size = np.sqrt((a_new**2).sum(axis=0) * (b_new**2).sum(axis=0))
+    found = np.zeros(y.shape[1])
+    found[: len(size)] = (a_new * b_new).sum(axis=0) / np.where(size > 0, size, 1)
+    return np.sort(found)[::-1]
+
+
+def _white(x: np.ndarray, new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    mean = x.mean(axis=0, dtype=np.float64)
+    x, new = x - mean, new - mean
+    _, s, vt = np.linalg.svd(x, full_matrices=False)
+    keep = s > 1e-6 * max(s[0], np.finfo(float).tiny)
+    whiten = vt[keep].T / s[keep]
+    return x @ whiten, new @ whiten
