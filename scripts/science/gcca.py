@@ -13,7 +13,7 @@ LATENTS = 20
 SHRINKAGE = 0.1
 
 
-def views(size: Size) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def views(size: Size) -> tuple[list[Any], list[Any]]:
     """(train, test) views: 20 latents of falling strength, and noise."""
     rng = np.random.default_rng(0)
     n = size["train"] + size["test"]

@@ -95,10 +95,10 @@ def test_the_fit_is_that_of_the_rows():
     codes = np.asarray(gcca.transform(got, views))
     shared = np.asarray(want.shared)
     np.testing.assert_allclose(codes @ codes.T, shared @ shared.T, atol=2e-5)
-    signs = np.sign(np.sum(codes * shared, axis=0))
-    np.testing.assert_allclose(codes * signs, shared, atol=1e-4)
+    # Close eigenvalues leave vectors to turn among each other: A X^T does not.
     for a, b in zip(got.maps, want.maps, strict=True):
-        np.testing.assert_allclose(a * signs, b, atol=1e-4 * np.abs(b).max())
+        both = np.asarray(a) @ codes.T, np.asarray(b) @ shared.T
+        np.testing.assert_allclose(*both, atol=1e-4 * np.abs(both[1]).max())
     assert got.shared.shape == (0, K) and got.residual.max() < 1e-5
 
 

@@ -9,7 +9,9 @@ from une_jax import gcca, shared_dimensions
 from une_jax.errors import UneError
 
 N, WIDTHS = 150, (12, 16)
-test_ = jax.jit(shared_dimensions.test, static_argnames=("k", "permutations", "level"))
+counted = jax.jit(
+    shared_dimensions.test, static_argnames=("k", "permutations", "level")
+)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -34,21 +36,21 @@ def views(shared, seed):
 
 @pytest.mark.parametrize("shared", [0, 1, 4])
 def test_counts_what_is_shared(shared, key):
-    found = test_(key, views(shared, 1), 8, 1.0)
+    found = counted(key, views(shared, 1), 8, 1.0)
     assert found.count == shared
     assert (found.null.pvalue[:shared] == 0.01).all()
 
 
 def test_agreements_are_those_of_the_fit(key):
     given = views(3, 2)
-    found = test_(key, given, 8, 1.0)
+    found = counted(key, given, 8, 1.0)
     want = gcca.fit(given, 8, 1.0).agreement
     np.testing.assert_allclose(found.null.observed, want, atol=1e-5)
 
 
 def test_chance_agrees_much_without_being_a_sign_of_anything(key):
     """12 and 16 columns of 150 rows: the best pair correlates at more than 0.4."""
-    found = test_(key, views(0, 3), 8, 1.0)
+    found = counted(key, views(0, 3), 8, 1.0)
     correlation = 2 * found.samples - 1
     assert 0.4 < correlation.min() and correlation.max() < 0.8
     assert found.null.observed[0] < found.samples.max() + 0.05

@@ -1,5 +1,6 @@
 """Whether spaces agree on which images are alike: rankings, and nearest neighbours."""
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,7 +29,7 @@ def table(
     rows = len(x[0])
     chance = min(neighbours, rows - 1) / (rows - 1)
     out: list[Row] = []
-    for i, j in zip(*np.triu_indices(len(found), 1), strict=True):
+    for i, j in itertools.combinations(range(len(found)), 2):
         out.append(
             {
                 "space": names[i],

@@ -92,13 +92,19 @@ def dimensions(
 
 def figure(rows: Sequence[Row], *, measure: str = "AUC") -> bytes:
     """Figure 6: a measure against k, a line a space."""
-    ks = sorted({int(row["k"]) for row in rows})
-    series = {}
-    for name in dict.fromkeys(str(row["space"]) for row in rows):
-        own = {int(r["k"]): r[measure] for r in rows if r["space"] == name}
-        series[name] = np.array([own.get(k, np.nan) for k in ks], float)
-    series = dict(sorted(series.items(), key=lambda item: item[0].endswith("(control)")))  # fmt: skip
-    level = {"base rate": float(rows[0]["base rate"])} if measure == "accuracy" else None  # fmt: skip
+    of: dict[str, dict[int, float]] = {}
+    for row in rows:
+        k, value = row["k"], row[measure]
+        assert isinstance(k, int) and isinstance(value, float)
+        of.setdefault(str(row["space"]), {})[k] = value
+    ks = sorted({k for own in of.values() for k in own})
+    last = sorted(of, key=lambda name: name.endswith("(control)"))
+    series = {
+        name: np.array([of[name].get(k, np.nan) for k in ks], float) for name in last
+    }
+    base, level = rows[0]["base rate"], {}
+    if measure == "accuracy" and isinstance(base, float):
+        level["base rate"] = base
     return charts.lines(
         np.array(ks),
         series,
@@ -110,9 +116,8 @@ def figure(rows: Sequence[Row], *, measure: str = "AUC") -> bytes:
 
 
 def _within(ks: Sequence[int], most: int) -> list[int]:
-    """Those ks that there are, and ``most`` where it ends before the last of them."""
-    inside = [k for k in ks if k <= most]
-    return inside if len(inside) == len(ks) else [*inside, most]
+    """Those ks that there are, or as many as there are."""
+    return [k for k in ks if k <= most] or [most]
 
 
 def _row(
