@@ -70,7 +70,7 @@ def agree(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
 
 def _anderson(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     found = [scipy.stats.anderson(c, method="interpolate") for c in x.T]
-    both = np.array([(f.statistic, f.pvalue) for f in found])
+    both = np.array([(f.statistic, f.pvalue) for f in found])  # pyright: ignore
     return both[:, 0], both[:, 1]
 
 
@@ -81,7 +81,7 @@ def _normaltest(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _shapiro(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # more than 5,000 rows
-        return scipy.stats.shapiro(x, axis=0)
+        return scipy.stats.shapiro(x, axis=0)  # pyright: ignore
 
 
 SCIPY = {

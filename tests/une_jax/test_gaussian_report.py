@@ -1,42 +1,54 @@
 """What is said about a zoo's views: refused values, and what the controls must show."""
 
-import functools as ft
+import dataclasses
+import hashlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pyarrow as pa
 import pytest
+from small_zoo import CLIP
 
+from une_jax import zoo
 from une_jax.errors import UneError
 from une_jax.report import gaussian
-
-
-class View:
-    kind = "encoder"
-
-
-class Latents(np.ndarray):
-    view = View()
-
-
-class FakeZoo(dict):
-    path = "faces-zoo"
-
-
-def zoo(**views):
-    return FakeZoo({name: np.asarray(x).view(Latents) for name, x in views.items()})
-
 
 PROTOCOL = gaussian.Protocol(projections=200, rows=50)
 
 
+def build(path, **views):
+    """A zoo of encoders that gave these rows."""
+    n = len(next(iter(views.values())))
+    keys = [f"{i:04d}.jpg" for i in range(n)]
+    manifest = zoo.Manifest(
+        views=tuple(
+            dataclasses.replace(CLIP, name=name, shape=x.shape[1:])
+            for name, x in views.items()
+        ),
+        source=zoo.describe_source("faces", keys, 64),
+        row_count=n,
+        shard_rows=n,
+        attribute_names=(),
+    )
+    columns = {
+        "key": keys,
+        "sha256": [hashlib.sha256(key.encode()).hexdigest() for key in keys],
+        "status": ["ok"] * n,
+        "reason": [""] * n,
+        "split": [str(split) for split in zoo.paper_split(n)],
+    }
+    zoo.create(path, manifest).commit(0, views, pa.table(columns))
+    return zoo.open(path)
+
+
 @pytest.fixture(scope="module")
-def rows():
+def rows(tmp_path_factory):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((300, 24)).astype(np.float32)
     heavy = (x * np.exp(rng.standard_normal((300, 1)))).astype(np.float32)
     told = []
-    views = zoo(plain=x, heavy=heavy)
+    views = build(tmp_path_factory.mktemp("zoo"), plain=x, heavy=heavy)
     table = gaussian.table(views, ["plain", "heavy"], PROTOCOL, done=told.append)
     assert len(told) == len(table) == gaussian.count(["plain", "heavy"])
     return {(row["data"], row["directions"]): row for row in table}
@@ -74,9 +86,9 @@ def test_what_the_controls_must_show(rows):
     assert rows["lognormal norms", "random"]["kind"] == "control"
 
 
-def test_joint_tests_see_the_lengths(rows):
+def test_joint_tests_see_the_lengths(tmp_path):
     x = np.random.default_rng(0).standard_normal((300, 24)).astype(np.float32)
-    joint = gaussian.joint_table(zoo(plain=x), ["plain"], PROTOCOL)
+    joint = gaussian.joint_table(build(tmp_path, plain=x), ["plain"], PROTOCOL)
     found = {row["data"]: row for row in joint}
     assert abs(found["plain"]["dispersion"] - 1) < 0.4
     assert found["plain"]["Mardia kurtosis p"] > 0.001
@@ -89,19 +101,20 @@ def test_the_figure_is_a_png(rows):
     assert gaussian.figure(list(rows.values())).startswith(b"\x89PNG")
 
 
-def test_values_without_a_test_are_named():
-    x = np.random.default_rng(0).standard_normal((60, 4)).astype(np.float32)
-    check = ft.partial(gaussian.table, views=["eyes"], protocol=PROTOCOL)
-    bad = x.copy()
-    bad[7, 2] = np.nan
+def test_values_without_a_test_are_named(tmp_path):
+    x = np.random.default_rng(0).standard_normal((40, 4)).astype(np.float32)
+    unknown, constant = x.copy(), x.copy()
+    unknown[7, 2], constant[:, 3] = np.nan, 0.5
     with pytest.raises(UneError, match="view eyes: column 2 is nan in row 7 .of 1 "):
-        check(zoo(eyes=bad))
-    bad = x.copy()
-    bad[:, 3] = 0.5
-    with pytest.raises(UneError, match="view eyes: column 3 is constant .of 1 that"):
-        check(zoo(eyes=bad))
+        gaussian.check("eyes", unknown)
+    eyes = build(tmp_path, good=x, constant=constant)
+    with pytest.raises(UneError, match="view constant: column 3 is constant .of 1 "):
+        gaussian.table(eyes, ["constant"], PROTOCOL)
     with pytest.raises(UneError, match="has 40 rows; .*use --rows 40 or fewer"):
-        check(zoo(eyes=x[:40]))
+        gaussian.table(eyes, ["good"], PROTOCOL)
+
+
+def test_a_protocol_that_cannot_be_followed_is_named():
     with pytest.raises(UneError, match="subsets of 7 rows; the tests need 8 or more"):
         gaussian.Protocol(rows=7)
     with pytest.raises(UneError, match="0 projections; use 1 or more"):

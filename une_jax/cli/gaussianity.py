@@ -71,9 +71,9 @@ class Gaussianity(Analysis):
                 "",
                 tables.text(result["joint"]),
                 "",
-                f"Anderson-Darling by scipy's table of 1.17 (critical value {new:g}). "
-                f"The earlier one ({old:g}), which the paper's",
-                "numbers suggest, accepts more of everything:",
+                "Anderson-Darling above is by the table of scipy 1.17 (critical value "
+                f"{new:g}). By the earlier one ({old:g}), which the",
+                "paper's numbers suggest, are accepted:",
                 "",
                 tables.text(by_old, digits=1),
                 "",

@@ -79,15 +79,14 @@ CONTROLS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def checked(zoo: Zoo, view: str) -> Float[np.ndarray, "n d"]:
-    """All rows of a view, flat.
+def check(view: str, x: Float[np.ndarray, "n d"]) -> None:
+    """Refuses values that no test of normality is defined for.
 
     Raises:
-        UneError: a number is not finite, or a column is constant.
+        UneError: there are no rows, a number is not finite, or a column is constant.
     """
-    x = flat(zoo[view][:])
     if not len(x):
-        raise UneError(f"{zoo.path} has no rows")
+        raise UneError(f"view {view} has no rows")
     bad = np.argwhere(~np.isfinite(x))
     if len(bad):
         row, column = bad[0]
@@ -102,7 +101,6 @@ def checked(zoo: Zoo, view: str) -> Float[np.ndarray, "n d"]:
             "are), and no test of normality is defined there; leave the view out with "
             "--view, or build it anew"
         )
-    return x
 
 
 def table(
@@ -137,7 +135,7 @@ def table(
 
     shapes = []
     for view in views:
-        x = jnp.asarray(checked(zoo, view))
+        x = _rows(zoo, view)
         if len(x) < protocol.rows:
             raise UneError(
                 f"{zoo.path} has {len(x)} rows; subsets of {protocol.rows} need as many: "
@@ -158,7 +156,7 @@ def joint_table(zoo: Zoo, views: Sequence[str], protocol: Protocol) -> list[Row]
     rows: list[Row] = []
     shape = (1, 1)
     for view in views:
-        x = jnp.asarray(checked(zoo, view))
+        x = _rows(zoo, view)
         rows.append(_joint_row(view, x))
         shape = max(shape, x.shape, key=lambda s: s[1])
     exact = _gaussian(protocol, shape)
@@ -195,6 +193,12 @@ def figure(rows: Sequence[Row]) -> bytes:
         x_label="accepted at the 5 % level (% of random projections)",
         levels={"exactly Gaussian": ceiling},
     )
+
+
+def _rows(zoo: Zoo, view: str) -> Array:
+    x = flat(zoo[view][:])
+    check(view, x)
+    return jnp.asarray(x)
 
 
 def _gaussian(protocol: Protocol, shape: tuple[int, ...]) -> Array:
