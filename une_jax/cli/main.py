@@ -52,7 +52,8 @@ COMMANDS = {
 class Command(Protocol):
     """A frozen dataclass of arguments. ``run`` gives JSON; ``text`` says it in words."""
 
-    json: bool
+    @property
+    def json(self) -> bool: ...
 
     def run(self) -> dict[str, Any]: ...
 
