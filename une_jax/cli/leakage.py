@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from une_jax.report.leakage import Reading, Rows
 
 # Where the sweep stops over: the nearest timesteps of its walk.
-STOPS = (100, 200, 300, 400, 500, 600, 700, 800, 900, 950, 999)
+STOPS = (100, 200, 300, 400, 500, 600, 700, 800, 900, 999)
 SWEPT = 2000  # rows, unless --limit says otherwise
 CHUNK = 8  # batches a call
 

@@ -29,7 +29,7 @@ class Recovery(Analysis):
         with Progress(len(named), "reading", unit="view") as progress:
             study = recovery.prepare(opened, self.truth, named, lambda: progress.add(1))
         sizes = recovery.sizes_of(study)
-        steps = 2 + len(study.names) - 1 + len(sizes)
+        steps = 2 + len(recovery.numbers_of(study)) + len(sizes)
         with Progress(steps, "recovering", unit="step") as progress:
 
             def done():

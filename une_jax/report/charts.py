@@ -161,11 +161,12 @@ def _draw(
         colour, mark = styles[name]
         middle = y.middle if isinstance(y, Band) else y
         control = name.endswith("(control)")
+        colour = "#777777" if control else colour
         axes.plot(
             x,
             middle,
             label=name,
-            color="#777777" if control else colour,
+            color=colour,
             linestyle="--" if control else "-",
             marker=mark,
             markersize=4.5,

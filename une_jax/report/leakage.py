@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, PRNGKeyArray
 
-from une_jax import probes, residual
+from une_jax import metrics, probes, residual
 from une_jax.errors import UneError
 from une_jax.report import charts
 from une_jax.report.probing import COMPONENTS, flat
@@ -253,17 +253,11 @@ class _Reader:
         train, y = self.rows.train, jnp.asarray(self.rows.y[~self.rows.train])
         probe = _fit(x[train], self.rows.y[train], components=self.components)
         scores = probes.scores(probe, jnp.asarray(x[~train]))
-        metrics = _evaluate(scores, y)
-        means = (
+        m = _evaluate(scores, y)
+        auc, accuracy, balanced, base = (
             float(jnp.nanmean(v))
-            for v in (
-                metrics.auc,
-                metrics.accuracy,
-                metrics.balanced_accuracy,
-                metrics.base_rate,
-            )
+            for v in (m.auc, m.accuracy, m.balanced_accuracy, m.base_rate)
         )
-        auc, accuracy, balanced, base = means
         return Reading(
             view=self.view,
             kind=kind,
@@ -281,10 +275,5 @@ class _Reader:
 @jax.jit
 def _resampled(key: PRNGKeyArray, scores: Array, y: Array) -> Float32[Array, " b"]:
     """The mean AUC of rows drawn with replacement; the same draws for equal shapes."""
-    n = len(y)
-
-    def draw(key):
-        rows = jax.random.randint(key, (n,), 0, n)
-        return jnp.nanmean(probes.evaluate(scores[rows], y[rows]).auc)
-
-    return jax.lax.map(draw, jax.random.split(key, RESAMPLES))
+    drawn = metrics.bootstrap(key, scores, y, replicates=RESAMPLES)
+    return jnp.nanmean(drawn.auc, axis=1)

@@ -26,7 +26,7 @@ from une_jax.zoo import Zoo
 ALPHAS = jnp.logspace(-5, 2, 15)  # in mean eigenvalues of the codes' Gram matrix
 KS = (4, 8, 16, 32, 64, 128, 256)
 K = factors.DIM  # where something else is varied
-SUBSETS = 4  # of the views, at each number of them
+SUBSETS = 3  # of the views, at each number of them
 SIDE_BY_SIDE, SHARED = "all, side by side", "shared (GCCA)"
 PCA = "PCA of all, side by side"
 CONTROL = "unpaired (control)"
@@ -119,13 +119,16 @@ def by_views(
 ) -> list[Recovered]:
     """k shared dimensions of some of the views, ``SUBSETS`` different ones a number."""
     rng, found = np.random.default_rng(0), []
-    for count in range(2, len(study.names) + 1):
+    # Views of one width stand together: sets of the same widths compile once.
+    width = {name: x.shape[1] for name, x in study.views.train.items()}
+    names = sorted(study.names, key=lambda name: width[name])
+    for count in numbers_of(study):
         drawn = {
-            tuple(sorted(rng.choice(len(study.names), count, replace=False)))
+            tuple(sorted(rng.choice(len(names), count, replace=False)))
             for _ in range(SUBSETS)
         }
         for chosen in sorted(drawn):
-            codes = _shared(study, [study.names[i] for i in chosen], k)
+            codes = _shared(study, [names[i] for i in chosen], k)
             found.append(_recovered(study, SHARED, "views", count, *codes))
         done()
     return found
@@ -160,10 +163,17 @@ def by_n(
     return found
 
 
+def numbers_of(study: Study) -> list[int]:
+    """Numbers of views: 2, 3, 4, 6, 8, 12, ... and all."""
+    most = len(study.names)
+    steps = [2, 3, *(m * 2**i for i in range(1, 9) for m in (2, 3))]
+    return [n for n in steps if n < most] + [most]
+
+
 def sizes_of(study: Study) -> list[int]:
     """Numbers of train rows, each twice the last, up to all."""
     n, sizes = len(study.z), []
-    while n >= 200 and len(sizes) < 5:
+    while n >= 200 and len(sizes) < 4:
         sizes.append(n)
         n //= 2
     return sizes[::-1] or [len(study.z)]
