@@ -21,7 +21,7 @@ def table(
     the two rankings, averaged over images; its chance value is 0. Overlap: the part of
     an image's nearest ``neighbours`` that the two spaces have in common; by chance
     neighbours / (rows - 1). ``z`` is by how many standard deviations the overlap is
-    above that, were the pairing random.
+    above that, were the pairing random; unknown where there are too few rows.
     """
     names = [space.name for space in found]
     x = [_unit(space.test[:limit, :k]) for space in found]
@@ -38,7 +38,7 @@ def table(
                 "Spearman": float(spearman[i, j]),
                 f"overlap@{neighbours}": float(overlap[i, j]),
                 "chance": chance,
-                "z": (float(overlap[i, j]) - chance) / spread,
+                "z": (float(overlap[i, j]) - chance) / spread if spread else None,
             }
         )
     return out
