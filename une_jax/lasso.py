@@ -51,6 +51,7 @@ def fit(
     x, y = x.astype(jnp.float32), y.astype(jnp.float32)
     mean = x.mean(axis=0)
     x = x - mean[None]  # any shift does; the rows' own means come out below
+    turned = jax.lax.optimization_barrier(x.T)  # a copy, see logistic.fit
     m = jnp.ones_like(y) if rows is None else rows.astype(jnp.float32)
     count = jnp.maximum(m.sum(axis=0), 1.0)
 
@@ -65,7 +66,7 @@ def fit(
     def state_of(w: Array) -> tuple[Array, Array]:
         """The gradient of the loss at w, and the duality gap."""
         residual = target - centred(x @ w)
-        correlation = x.T @ residual / count[None]
+        correlation = turned @ residual / count[None]
         loss = jnp.sum(residual**2, axis=0) / (2 * count)
         primal = loss + alpha * jnp.abs(w).sum(axis=0)
         worst = jnp.abs(correlation).max(axis=0)
