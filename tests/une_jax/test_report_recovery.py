@@ -10,7 +10,7 @@ import pytest
 from une_jax import zoo
 from une_jax.errors import UneError
 from une_jax.miniature import factors, truth
-from une_jax.report import recovery
+from une_jax.report import recovered, recovery
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 N, WIDTH, SEEN = 600, 40, 16
@@ -80,20 +80,20 @@ def study(made):
 
 def test_views_recover_what_they_look_at_and_chance_nothing(study):
     found = {r.space: r for r in recovery.by_view(study)}
-    assert set(found) == {"v0", "v1", "v2", recovery.SIDE_BY_SIDE, recovery.CONTROL}
-    alone, both = found["v0"], found[recovery.SIDE_BY_SIDE]
+    assert set(found) == {"v0", "v1", "v2", recovered.SIDE_BY_SIDE, recovered.CONTROL}
+    alone, both = found["v0"], found[recovered.SIDE_BY_SIDE]
     assert alone.r2[:SEEN].mean() > 0.6
     assert both.r2[:SEEN].mean() > alone.r2[:SEEN].mean() + 0.05
     for r in found.values():
         assert r.r2[SEEN:].max() < 0.1
         assert (np.diff(r.correlations) <= 0).all()
     assert both.correlations[SEEN - 1] > 0.85 and both.correlations[SEEN] < 0.35
-    assert abs(found[recovery.CONTROL].r2.mean()) < 0.05
+    assert abs(found[recovered.CONTROL].r2.mean()) < 0.05
 
 
 def test_a_shared_space_holds_them_from_k_equal_to_their_number_on(study):
     found = recovery.by_k(study, (8, 16, 32))
-    shared = {r.k: r for r in found if r.space == recovery.SHARED}
+    shared = {r.k: r for r in found if r.space == recovered.SHARED}
     assert [*shared] == [8, 16, 32]
     seen = {k: r.r2[:SEEN].mean() for k, r in shared.items()}
     assert seen[8] < 0.6 < 0.85 < seen[16]
@@ -114,22 +114,24 @@ def test_more_views_and_more_rows_recover_more(made, study):
     sizes = recovery.sizes_of(study)
     assert sizes[-1] == len(study.z) and sizes == sorted(sizes)
     found = recovery.by_n(study, made[0], (150, sizes[-1]), k=SEEN)
-    few, all_ = (r for r in found if r.space == recovery.SHARED)
+    few, all_ = (r for r in found if r.space == recovered.SHARED)
     assert (few.n, all_.n) == (150, sizes[-1])
     assert few.r2.mean() < all_.r2.mean()
 
 
 def test_the_table_counts_dimensions_and_the_figure_draws(study):
     found = recovery.by_view(study) + recovery.by_k(study, (16, 32))
-    row = next(r for r in recovery.table(found) if r["space"] == recovery.SIDE_BY_SIDE)
-    r = next(r for r in found if r.space == recovery.SIDE_BY_SIDE)
+    row = next(
+        r for r in recovered.table(found) if r["space"] == recovered.SIDE_BY_SIDE
+    )
+    r = next(r for r in found if r.space == recovered.SIDE_BY_SIDE)
     assert row["R2"] == pytest.approx(r.r2.mean())
     assert row["dimensions"] == pytest.approx(np.maximum(r.r2, 0).sum())
     assert row["R2 attributes"] == pytest.approx(r.r2[:20].mean())
     assert row["R2 nuisances"] == pytest.approx(r.r2[20:].mean())
     assert np.cos(np.radians(row["angle 1"])) == pytest.approx(r.correlations[0])
     assert row["angle 1"] < row["angle 16"] < 40 < 60 < row["angle 32"]
-    assert recovery.figure(found).startswith(b"\x89PNG")
+    assert recovered.figure(found).startswith(b"\x89PNG")
 
 
 def test_held_out_correlations_are_planted_ones_and_chance_is_near_zero():

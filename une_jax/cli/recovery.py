@@ -24,7 +24,7 @@ class Recovery(Analysis):
         if sum(kinds[name] in ("generator", "encoder") for name in named) < 2:
             raise UneError("a shared space needs two generator or encoder views")
 
-        from une_jax.report import recovery
+        from une_jax.report import recovered, recovery
 
         with Progress(len(named), "reading", unit="view") as progress:
             study = recovery.prepare(opened, self.truth, named, lambda: progress.add(1))
@@ -41,8 +41,8 @@ class Recovery(Analysis):
             done()
             found += recovery.by_views(study, done=done)
             found += recovery.by_n(study, opened, sizes, done=done)
-        table = recovery.table(found)
-        self.write(table, recovery.figure(found) if self.figure else None)
+        table = recovered.table(found)
+        self.write(table, recovered.figure(found) if self.figure else None)
         return {
             "zoo": str(self.zoo),
             "train_rows": len(study.z),
