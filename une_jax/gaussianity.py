@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32
-from scipy.special import entr, ndtri
+from scipy.special import entr
 
+from une_jax import royston
 from une_jax.errors import UneError
 from une_jax.sorting import sort_columns
 
@@ -80,7 +81,7 @@ def anderson_darling(
     Raises:
         UneError: for fewer than 3 rows.
 
-    >>> x = jax.random.normal(jax.random.key(0), (250, 2)).at[:, 1].apply(jnp.exp)
+    >>> x = jax.random.normal(jax.random.key(1), (250, 2)).at[:, 1].apply(jnp.exp)
     >>> (anderson_darling(x).statistic < critical_value(250)).tolist()
     [True, False]
     """
@@ -123,7 +124,7 @@ def dagostino_pearson(x: Float[Array, "n p"]) -> Normality:
     Raises:
         UneError: for fewer than 8 rows; from 20 on the p-value is good.
 
-    >>> x = jax.random.normal(jax.random.key(0), (250, 2)).at[:, 1].apply(jnp.exp)
+    >>> x = jax.random.normal(jax.random.key(1), (250, 2)).at[:, 1].apply(jnp.exp)
     >>> (dagostino_pearson(x).pvalue > 0.05).tolist()
     [True, False]
     """
@@ -142,7 +143,7 @@ def shapiro_wilk(x: Float[Array, "n p"]) -> Normality:
         UneError: for fewer than 3 rows. Above 5,000 the p-value is an extrapolation,
             here as in scipy.
 
-    >>> x = jax.random.normal(jax.random.key(0), (250, 2)).at[:, 1].apply(jnp.exp)
+    >>> x = jax.random.normal(jax.random.key(1), (250, 2)).at[:, 1].apply(jnp.exp)
     >>> (shapiro_wilk(x).pvalue > 0.05).tolist()
     [True, False]
     """
@@ -267,52 +268,7 @@ def _kurtosis_z(over: Float32[Array, " p"], n: int) -> Float32[Array, " p"]:
 def _shapiro_wilk(y: Float32[Array, "n p"]) -> Normality:
     n = len(y)
     y = y / math.sqrt(n - 1)
-    a = jnp.asarray(_royston_weights(n), jnp.float32)[:, None]
+    a = jnp.asarray(royston.weights(n), jnp.float32)[:, None]
     left = y - a * _sum(a * y)[None]
     off = _sum(left**2)  # 1 - W
-    return Normality(1 - off, _royston_pvalue(off, n))
-
-
-def _royston_weights(n: int) -> Float[np.ndarray, " n"]:
-    """Of unit length, antisymmetric."""
-    if n == 3:
-        return np.array([-math.sqrt(0.5), 0.0, math.sqrt(0.5)])
-    scores = ndtri((np.arange(1, n + 1) - 0.375) / (n + 0.25))
-    square, root = float(np.sum(scores**2)), 1 / math.sqrt(n)
-    # The one or two largest are polynomials in 1 / sqrt(n).
-    last = [
-        _polynomial((0.0, 0.221157, -0.147981, -2.07119, 4.434685, -2.706056), root)
-    ]
-    if n > 5:
-        last.append(
-            _polynomial(
-                (0.0, 0.042981, -0.293762, -1.752461, 5.682633, -3.582633), root
-            )
-        )
-    ends = [scores[-1 - i] / math.sqrt(square) + v for i, v in enumerate(last)]
-    rest = square - 2 * sum(scores[-1 - i] ** 2 for i in range(len(ends)))
-    a = scores / math.sqrt(rest / (1 - 2 * sum(v**2 for v in ends)))
-    for i, v in enumerate(ends):
-        a[i], a[-1 - i] = -v, v
-    return a
-
-
-def _royston_pvalue(off: Float32[Array, " p"], n: int) -> Float32[Array, " p"]:
-    if n == 3:
-        lost = jnp.arcsin(jnp.sqrt(off))  # exact: 6/pi (asin sqrt(W) - asin sqrt(3/4))
-        return jnp.clip(1 - 6 / math.pi * lost, 0, 1)
-    y, log_n = jnp.log(off), math.log(n)
-    if n > 11:
-        mean = _polynomial((-1.5861, -0.31082, -0.083751, 0.0038915), log_n)
-        std = math.exp(_polynomial((-0.4803, -0.082676, 0.0030302), log_n))
-        return 0.5 * jax.lax.erfc((y - mean) / (std * math.sqrt(2)))
-    gamma = -2.273 + 0.459 * n
-    mean = _polynomial((0.544, -0.39978, 0.025054, -6.714e-4), float(n))
-    std = math.exp(_polynomial((1.3822, -0.77857, 0.062767, -0.0020322), float(n)))
-    z = (-jnp.log(jnp.where(y < gamma, gamma - y, 1.0)) - mean) / std
-    return jnp.where(y < gamma, 0.5 * jax.lax.erfc(z / math.sqrt(2)), y * 0)
-
-
-def _polynomial(coefficients: tuple[float, ...], x: float) -> float:
-    """From the constant term up."""
-    return sum(c * x**i for i, c in enumerate(coefficients))
+    return Normality(1 - off, royston.pvalue(off, n))

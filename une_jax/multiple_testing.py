@@ -13,8 +13,8 @@ def benjamini_hochberg(pvalues: Float[Array, " m"]) -> Float32[Array, " m"]:
     of p_(j) m / j over all j from its rank on. One NaN makes all NaN. Works under jit
     and vmap.
 
-    >>> benjamini_hochberg(jnp.array([0.01, 0.5, 0.02])).round(3).tolist()
-    [0.029999999329447746, 0.5, 0.029999999329447746]
+    >>> (100 * benjamini_hochberg(jnp.array([0.01, 0.5, 0.02]))).round().tolist()
+    [3.0, 50.0, 3.0]
     """
     m = len(pvalues)
     p = pvalues.astype(jnp.float32)
@@ -31,8 +31,8 @@ def benjamini_yekutieli(pvalues: Float[Array, " m"]) -> Float32[Array, " m"]:
     Projections of the same rows, coordinates and components are dependent. The price
     is a factor sum_i 1/i, 9.1 for 5,000 tests (Benjamini and Yekutieli 2001).
 
-    >>> benjamini_yekutieli(jnp.array([0.01, 0.5, 0.02])).round(3).tolist()
-    [0.054999999701976776, 0.9169999957084656, 0.054999999701976776]
+    >>> (1000 * benjamini_yekutieli(jnp.array([0.01, 0.5, 0.02]))).round().tolist()
+    [55.0, 917.0, 55.0]
     """
     ranks = jnp.arange(1, len(pvalues) + 1, dtype=jnp.float32)
     p = pvalues.astype(jnp.float32) * jnp.sum(1 / ranks)
