@@ -1,7 +1,7 @@
 """Charts of an analysis: lines and dots, in one style, as PNG bytes."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -107,14 +107,7 @@ def panels(
         axes.set_ylabel(y_label)
     for axes in grid.flat[len(parts) :]:
         axes.set_axis_off()
-    figure.legend(
-        handles.values(),
-        handles.keys(),
-        loc="outside lower center",
-        ncols=min(len(handles), 4),
-        fontsize=8,
-        frameon=False,
-    )
+    _legend(figure, handles)
     return as_png(figure)
 
 
@@ -126,15 +119,30 @@ def dots(
     levels: Mapping[str, float] | None = None,
     x_range: tuple[float, float] | None = None,
 ) -> bytes:
-    """One row a name, one dot a series in it, with its interval where it has one."""
-    size = (7.2, 1.4 + 0.27 * len(names) + 0.12 * len(series))
+    """One row a name, one dot a series in it, with its interval where it has one.
+
+    Series of a name that ends in " (control)" are grey and hollow.
+    """
+    row = 0.25 + 0.02 * len(series)
+    size = (7.2, 1.4 + row * len(names) + 0.08 * len(series))
     figure, axes = plt.subplots(figsize=size, layout="constrained")
     rows = np.arange(len(names))
-    shift = np.linspace(-0.22, 0.22, len(series)) if len(series) > 1 else [0.0]
+    shift = np.linspace(-0.3, 0.3, len(series)) if len(series) > 1 else [0.0]
     for (name, colour, mark), up in zip(_styles(series), shift, strict=True):
         y = series[name]
         middle = y.middle if isinstance(y, Band) else y
-        axes.plot(middle, rows + up, mark, color=colour, label=name, markersize=4.5)
+        inside = colour
+        if name.endswith("(control)"):
+            colour, inside = "#777777", "white"
+        axes.plot(
+            middle,
+            rows + up,
+            mark,
+            color=colour,
+            markerfacecolor=inside,
+            label=name,
+            markersize=4.5,
+        )
         if isinstance(y, Band):
             axes.hlines(rows + up, y.low, y.high, color=colour, linewidth=1)
     for name, level in (levels or {}).items():
@@ -192,11 +200,20 @@ def _finish(figure: plt.Figure, axes: plt.Axes, count: int) -> bytes:
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     if count > 1:
-        figure.legend(
-            *axes.get_legend_handles_labels(),
-            loc="outside lower center",
-            ncols=min(count, 4),
-            fontsize=8,
-            frameon=False,
-        )
+        handles, names = axes.get_legend_handles_labels()
+        _legend(figure, dict(zip(names, handles, strict=True)))
     return as_png(figure)
+
+
+def _legend(figure: plt.Figure, handles: Mapping[str, Any]) -> None:
+    """Below the axes, in as many columns as the figure is wide for."""
+    letters = 16 * figure.get_figwidth()
+    columns = int(letters / (max(map(len, handles)) + 9))
+    figure.legend(
+        handles.values(),
+        handles.keys(),
+        loc="outside lower center",
+        ncols=max(1, min(len(handles), 4, columns)),
+        fontsize=8,
+        frameon=False,
+    )

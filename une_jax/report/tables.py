@@ -42,7 +42,9 @@ def markdown(rows: Sequence[Row], *, digits: int = 3) -> str:
     """
     marks = ["---" if side == "<" else "---:" for side in _sides(rows)]
     lines = [f"| {' | '.join(rows[0])} |", f"|{'|'.join(marks)}|"]
-    lines += [f"| {' | '.join(_cells(row, digits))} |" for row in rows]
+    for row in rows:
+        cells = [cell.replace("|", "\\|") for cell in _cells(row, digits)]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
