@@ -42,10 +42,13 @@ def test_accuracies_stand_beside_those_read_off_figure_3():
 def test_maps_stand_beside_table_2_where_it_is_known():
     rows = [
         {"source": source, "target": "mini-clip-p16", **dict.fromkeys(COLUMNS, 0.5)}
-        for source in ("mini-lcm", "mini-dinov3")
+        for source in ("mini-lcm", "mini-sd15-of-mine", "mini-dinov3")
     ]
-    shown = reproduce_paper._alignment({"table": rows})
+    kinds = dict.fromkeys(("mini-lcm", "mini-sd15-of-mine"), "generator")
+    kinds |= dict.fromkeys(("mini-dinov3", "mini-clip-p16"), "encoder")
+    shown = reproduce_paper._alignment({"table": rows}, kinds)
     assert [row["paper's cosine"] for row in shown] == [0.81, None]
+    assert [row["source"] for row in shown] == ["mini-lcm", "mini-sd15-of-mine"]
 
 
 def test_random_projections_stand_beside_table_1_and_other_directions_do_not():
