@@ -18,8 +18,9 @@ import numpy as np
 from jax.scipy.linalg import cho_factor, cho_solve
 from jaxtyping import Array, Bool, Float, Float32
 
-from une_jax import whitening
 from une_jax.errors import UneError
+from une_jax.projectors import Dual, Primal, ridge_projectors
+from une_jax.projectors import centred as centred_rows
 from une_jax.spectral import top_eigh
 
 Views = Sequence[Float[Array, "n _"]]
@@ -85,13 +86,13 @@ def fit(
     >>> bool(jnp.all(jnp.abs(fitted.eigenvalues) < 1e-5))
     True
     """
-    n, count = _checked(views, k, ridge, mask)
+    n, count = check(views, k, ridge, mask)
     ridges, w = per_view(ridge, count, "ridge"), per_view(weights, count, "weights")
     there = jnp.ones((n, count), jnp.float32) if mask is None else _floats(mask)
     centred, means = zip(
-        *(_centred(x, there[:, i]) for i, x in enumerate(views)), strict=True
+        *(centred_rows(x, there[:, i]) for i, x in enumerate(views)), strict=True
     )
-    projectors = _projectors(centred, ridges, there)
+    projectors = ridge_projectors(centred, ridges, there)
 
     # W^-1/2, and the unit vector along W^1/2 1, which every view's intercept explains.
     seen = there @ w
@@ -140,13 +141,13 @@ def hybrid(
     >>> bool(jnp.all(hybrid(fitted, [z, 2 * z]).r2 > fitted.r2))
     True
     """
-    n, count = _checked(views, fitted.shared.shape[1], ridge, mask)
+    n, count = check(views, fitted.shared.shape[1], ridge, mask)
     ridges = per_view(ridge, count, "ridge")
     there = jnp.ones((n, count), jnp.float32) if mask is None else _floats(mask)
     w, seen = fitted.weights, there @ fitted.weights
     x = jnp.where((seen > 0)[:, None], fitted.shared, 0.0)
-    centred = [_centred(view, there[:, i])[0] for i, view in enumerate(views)]
-    maps = tuple(p.solve(x) for p in _projectors(centred, ridges, there))
+    centred = [centred_rows(view, there[:, i])[0] for i, view in enumerate(views)]
+    maps = tuple(p.solve(x) for p in ridge_projectors(centred, ridges, there))
     said = [z @ a for z, a in zip(centred, maps, strict=True)]
     offsets = there[:, :, None] * fitted.offsets[None]
     total = jnp.einsum("v,vnk->nk", w, jnp.stack(said)) + jnp.einsum(
@@ -238,77 +239,25 @@ def per_view(values: PerView, count: int, name: str) -> Float32[Array, " v"]:
     return jnp.broadcast_to(given, (count,))
 
 
-class _Primal(NamedTuple):
-    """P of a view with at most as many columns as rows: q q^T."""
-
-    white: whitening.Whitened
-
-    def times(self, x: Array) -> Array:
-        return self.white.q @ (self.white.q.T @ x)
-
-    def solve(self, x: Array) -> Array:
-        return whitening.back(self.white, self.white.q.T @ x)
-
-    def dense(self) -> Array:
-        return self.white.q @ self.white.q.T
-
-
-class _Dual(NamedTuple):
-    """P of a wide view: I - r (Z Z^T + r I)^-1."""
-
-    z: Array
-    ridge: Array
-    lower: Array
-
-    def times(self, x: Array) -> Array:
-        return self.z @ self.solve(x)
-
-    def solve(self, x: Array) -> Array:
-        return self.z.T @ cho_solve((self.lower, True), x)
-
-    def dense(self) -> Array:
-        eye = jnp.eye(len(self.z))
-        return eye - self.ridge * cho_solve((self.lower, True), eye)
-
-
 class _Parts(NamedTuple):
     """Of S = sum_i w_i W^-1/2 (P_i + intercept_i) W^-1/2 without its part along unit."""
 
-    projectors: list[_Primal | _Dual]
+    projectors: list[Primal | Dual]
     there: Array | None  # (n, v); None where all views are, and no intercept is needed
     w: Array
     row: Array  # (n, 1)
     unit: Array  # (n, 1)
 
 
-def _projectors(
-    centred: Sequence[Array], ridges: Array, there: Array
-) -> list[_Primal | _Dual]:
-    return [
-        _projector(z, r, t) for z, r, t in zip(centred, ridges, there.T, strict=True)
-    ]
-
-
-def _projector(z: Array, ridge: Array, there: Array) -> _Primal | _Dual:
-    n, d = z.shape
-    if d > n:
-        gram = z @ z.T
-        return _Dual(z, ridge, cho_factor(gram + ridge * jnp.eye(n), lower=True)[0])
-    white = whitening.whiten(z, ridge)
-    # A direction of rounding alone is not centred as the others are.
-    mean = (there @ white.q / there.sum())[None] * there[:, None]
-    return _Primal(white._replace(q=white.q - mean))
-
-
 def _shared(parts: _Parts, k: int) -> Array:
     """Orthonormal (n, k): the largest eigenvectors of S."""
     projectors, n = parts.projectors, len(parts.row)
-    tall = [p for p in projectors if isinstance(p, _Primal)]
+    tall = [p for p in projectors if isinstance(p, Primal)]
     narrow = len(tall) == len(projectors)
     columns = [
         jnp.sqrt(w) * p.white.q
         for p, w in zip(projectors, parts.w, strict=True)
-        if isinstance(p, _Primal)
+        if isinstance(p, Primal)
     ]
     if parts.there is not None:
         columns.append(_intercepts(parts.there) * jnp.sqrt(parts.w)[None])
@@ -320,7 +269,7 @@ def _shared(parts: _Parts, k: int) -> Array:
     else:
         s = jnp.zeros((n, n)) if b is None else b @ b.T
         for p, w in zip(projectors, parts.w, strict=True):
-            if isinstance(p, _Dual):
+            if isinstance(p, Dual):
                 s = s + w * parts.row * p.dense() * parts.row.T
         s = _without(_without(s, parts.unit).T, parts.unit)
         y = top_eigh((s + s.T) / 2, k).vectors
@@ -351,19 +300,6 @@ def _without(x: Array, unit: Array) -> Array:
     return x - unit @ (unit.T @ x)
 
 
-def _centred(x: Array, there: Array) -> tuple[Array, Array]:
-    """Rows that are there minus their mean, the others zero; and the mean."""
-    x = jnp.where(there[:, None] > 0, _floats(x), 0.0)
-    rows = there.sum()
-    mean = x.sum(axis=0) / rows
-    z = (x - mean[None]) * there[:, None]
-    more = z.sum(axis=0) / rows  # what rounding left
-    z, mean = (z - more[None]) * there[:, None], mean + more
-    # A constant column is not made of its rounding.
-    noise = 4 * whitening.EPS * jnp.abs(mean) * jnp.sqrt(rows)
-    return jnp.where((jnp.linalg.norm(z, axis=0) <= noise)[None], 0.0, z), mean
-
-
 def _explained(
     x: Array, centred: Sequence[Array], maps: Sequence[Array], there: Array
 ) -> tuple[Array, Array]:
@@ -385,7 +321,8 @@ def _floats(x: Array) -> Array:
     return x.astype(jnp.float32)
 
 
-def _checked(views: Views, k: int, ridge: PerView, mask: Array | None) -> tuple:
+def check(views: Views, k: int, ridge: PerView, mask: Array | None) -> tuple[int, int]:
+    """(rows, views) of what :func:`fit` is given, or its UneError."""
     if not views:
         raise UneError("a shared space needs at least one view")
     rows = {len(x) for x in views}

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float32, Int32, PRNGKeyArray
 
 from une_jax import gcca, permutation, whitening
 from une_jax.errors import UneError
+from une_jax.projectors import centred
 from une_jax.spectral import top_eigh
 
 
@@ -50,7 +51,7 @@ def test(
     >>> test(jax.random.key(2), views, 3, 1.0).count.item()
     2
     """
-    gcca._checked(views, k, ridge, None)
+    gcca.check(views, k, ridge, None)
     n, count = len(views[0]), len(views)
     if count < 2:
         raise UneError("shared dimensions need two views or more")
@@ -64,7 +65,7 @@ def test(
     w = w / w.sum()
     there = jnp.ones(n, jnp.float32)
     qs = [
-        jnp.sqrt(wi) * whitening.whiten(gcca._centred(x, there)[0], r).q
+        jnp.sqrt(wi) * whitening.whiten(centred(x, there)[0], r).q
         for x, r, wi in zip(views, ridges, w, strict=True)
     ]
 

@@ -1,10 +1,13 @@
 """The report on shared spaces: sets of views, neighbourhoods, streamed fits."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from une_jax.report import neighbourhoods, shared, spaces
+from une_jax import gcca, zoo
+from une_jax.report import neighbourhoods, shared, spaces, streaming
+from une_jax.report.probing import flat
 from une_jax.report.published import MINIATURE
 
 
@@ -66,3 +69,22 @@ def test_neighbourhoods_name_what_spaces_have_in_common(two):
 @pytest.mark.parametrize("most, ks", [(512, (16, 32, 512)), (100, (16, 32)), (8, (8,))])
 def test_ks_end_where_the_space_does(most, ks):
     assert tuple(shared._within((16, 32, 512), most)) == ks
+
+
+@pytest.mark.parametrize("block", [7, 4096])
+def test_a_streamed_fit_is_the_one_in_memory(built, block):
+    """One pass over blocks of the zoo gives the codes of the fit on all its rows."""
+    opened, views = zoo.open(built), ("tiny", "eyes")
+    streamed = streaming.fit(opened, views, 3, components=6, block=block)
+    prepared = spaces.prepare(opened, views, components=6)
+    whole = spaces.share(prepared, views, 3, name="all")
+    assert whole.fitted is not None
+    np.testing.assert_allclose(
+        streamed.eigenvalues, whole.fitted.eigenvalues, atol=2e-4
+    )
+    test = opened.split("test")
+    rows = [jnp.asarray(flat(opened[view][test])) for view in views]
+    codes = np.asarray(gcca.transform(streamed, rows)) * np.sqrt(19)
+    want = whole.test
+    sign = np.sign((codes * want).sum(axis=0))
+    np.testing.assert_allclose(codes * sign, want, atol=0.01)
