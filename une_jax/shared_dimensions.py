@@ -21,7 +21,7 @@ class SharedDimensions(NamedTuple):
 
 
 @jax.default_matmul_precision("float32")
-def test(
+def beyond_chance(
     key: PRNGKeyArray,
     views: gcca.Views,
     k: int,
@@ -48,7 +48,7 @@ def test(
     >>> z = jax.random.normal(jax.random.key(0), (200, 3))
     >>> noise = jax.random.normal(jax.random.key(1), (200, 3))
     >>> views = [z, z.at[:, 2:].set(noise[:, 2:])]
-    >>> test(jax.random.key(2), views, 3, 1.0).count.item()
+    >>> beyond_chance(jax.random.key(2), views, 3, 1.0).count.item()
     2
     """
     gcca.check(views, k, ridge, None)

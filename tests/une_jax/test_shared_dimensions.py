@@ -10,7 +10,7 @@ from une_jax.errors import UneError
 
 N, WIDTHS = 150, (12, 16)
 counted = jax.jit(
-    shared_dimensions.test, static_argnames=("k", "permutations", "level")
+    shared_dimensions.beyond_chance, static_argnames=("k", "permutations", "level")
 )
 
 
@@ -62,7 +62,9 @@ def test_unrelated_views_are_refused_as_often_as_said():
     keys = jax.random.split(jax.random.key(1), 80)
 
     def count(key, views):
-        found = shared_dimensions.test(key, views, 2, 1.0, permutations=19, level=0.1)
+        found = shared_dimensions.beyond_chance(
+            key, views, 2, 1.0, permutations=19, level=0.1
+        )
         return found.count
 
     wrong = jax.jit(jax.vmap(count))(keys, given) > 0
@@ -75,9 +77,11 @@ def test_unrelated_views_are_refused_as_often_as_said():
 )
 def test_bad_input_is_named(widths, says, key):
     with pytest.raises(UneError, match=says):
-        shared_dimensions.test(key, [jnp.ones((20, d)) for d in widths], 2, 1.0)
+        shared_dimensions.beyond_chance(
+            key, [jnp.ones((20, d)) for d in widths], 2, 1.0
+        )
 
 
 def test_no_permutations_are_none(key):
     with pytest.raises(UneError, match="0 permutations"):
-        shared_dimensions.test(key, views(0, 1), 2, 1.0, permutations=0)
+        shared_dimensions.beyond_chance(key, views(0, 1), 2, 1.0, permutations=0)

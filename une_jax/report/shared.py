@@ -16,7 +16,9 @@ from une_jax.report.tables import Row
 
 _probe = jax.jit(probes.fit, static_argnames=("components", "max_iter"))
 _evaluate = jax.jit(probes.evaluate)
-_null = jax.jit(shared_dimensions.test, static_argnames=("k", "permutations", "level"))
+_null = jax.jit(
+    shared_dimensions.beyond_chance, static_argnames=("k", "permutations", "level")
+)
 
 
 def table(
