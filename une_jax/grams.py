@@ -99,7 +99,7 @@ def principal(grams: Grams, components: int, *, view: int) -> Float32[Array, "d 
     ``(x - mean) @`` this is the paper's PCA and standardisation. At most d and the
     rows less one; directions that float32 cannot tell from none are zero.
 
-    >>> x = jax.random.normal(jax.random.key(0), (99, 3)) * jnp.array([1.0, 5.0, 1.0])
+    >>> x = jax.random.normal(jax.random.key(0), (99, 3)) @ jnp.diag(jnp.arange(3.0))
     >>> z = x @ principal(of([x]), 1, view=0)
     >>> round(float(z.std()), 3)
     1.0
