@@ -20,6 +20,7 @@ from une_jax import maps
 from une_jax.errors import UneError
 from une_jax.miniature import factors, truth
 from une_jax.report import spaces
+from une_jax.report.probing import flat
 from une_jax.report.recovered import CONTROL, PCA, SHARED, SIDE_BY_SIDE, K, Recovered
 from une_jax.zoo import Zoo
 
@@ -84,7 +85,7 @@ def by_k(study: Study, ks: Sequence[int] = KS) -> list[Recovered]:
     view's own."""
     count = len(study.names)
     parts = {SHARED: (count, *_shared(study, study.names, max(ks)))}
-    parts[PCA] = (count, *_components(*_side_by_side(study), max(ks)))
+    parts[PCA] = (count, *_components(*_natural(study), max(ks)))
     for name in study.names:
         parts[f"{name} PCA"] = (1, study.views.train[name], study.views.test[name])
     return [
@@ -137,8 +138,9 @@ def by_n(
         count = len(study.names)
         codes = _shared(fewer, fewer.names, k)
         found.append(_recovered(fewer, SHARED, "n", count, *codes))
+        natural = _components(*_natural(fewer), k)
+        found.append(_recovered(fewer, PCA, "n", count, *natural))
         both = _side_by_side(fewer)
-        found.append(_recovered(fewer, PCA, "n", count, *_components(*both, k)))
         found.append(_recovered(fewer, SIDE_BY_SIDE, "n", count, *both))
         done()
     return found
@@ -177,14 +179,31 @@ def _side_by_side(study: Study) -> tuple[np.ndarray, np.ndarray]:
     return train, test
 
 
+def _natural(study: Study) -> tuple[np.ndarray, np.ndarray]:
+    """All views side by side with their own spectra, each of total variance 1.
+
+    The rival of GCCA, which is the PCA of the same views whitened (Kettenring 1971).
+    """
+    zoo = study.views.zoo
+    old, new = zoo.split("train")[: len(study.z)], zoo.split("test")
+    train, test = [], []
+    for name in study.names:
+        x, x_new = flat(zoo[name][old]), flat(zoo[name][new])
+        mean = x.mean(axis=0)
+        size = max(float(np.sqrt(np.square(x - mean).sum(axis=1).mean())), 1e-30)
+        train.append((x - mean) / size)
+        test.append((x_new - mean) / size)
+    return np.concatenate(train, axis=1), np.concatenate(test, axis=1)
+
+
 def _components(
     x: np.ndarray, new: np.ndarray, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The first principal components of standardised columns, standardised."""
+    """The first principal components of centred columns, standardised."""
     values, vectors = np.linalg.eigh(x.T @ x)
-    basis = vectors[:, ::-1][:, :k]
-    spread = np.sqrt(np.maximum(values[::-1][:k], 1e-12) / len(x))
-    keep = values[::-1][:k] > 1e-6 * values[-1]
+    values, basis = np.maximum(values[::-1][:k], 0), vectors[:, ::-1][:, :k]
+    keep = values > 1e-6 * values[0]
+    spread = np.sqrt(np.where(keep, values, 1.0) / len(x))
     basis = (basis / spread)[:, keep].astype(np.float32)
     return x @ basis, new @ basis
 
