@@ -130,6 +130,6 @@ def _curves(
     hits = jnp.pad(jnp.cumsum(jnp.where(y, weight, 0.0)), (1, 0))
     above = hits[-1] - hits[start]
     all_above = above + up_to[-1] - up_to[start]
-    share = jnp.where(y, weight, 0.0) / hits[-1]
-    auc = jnp.sum(share * (negatives_below / up_to[-1]))
-    return auc, jnp.sum(share * above / jnp.maximum(all_above, 1.0))
+    own = jnp.where(y, weight, 0.0)
+    auc = jnp.sum(own * (negatives_below / up_to[-1])) / hits[-1]
+    return auc, jnp.sum(own * (above / jnp.maximum(all_above, 1.0))) / hits[-1]

@@ -51,8 +51,8 @@ def fit(x: Float[Array, "n d"], k: int | None = None) -> PCA:
 
     >>> x = jnp.array([[3.0, 0.0], [-3.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
     >>> found = fit(x, 1)
-    >>> jnp.abs(found.basis[:, 0]).round(3).tolist(), found.variance.round(3).tolist()
-    ([1.0, 0.0], [6.0])
+    >>> jnp.abs(found.basis[:, 0]).round(3).tolist(), round(found.variance.item(), 3)
+    ([1.0, 0.0], 6.0)
     """
     return fit_centred(*centred(x), components(x.shape, k))
 
