@@ -5,6 +5,8 @@ import html
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from une_jax.report.tables import Cell
+
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; }
 body { font: 16px/1.55 system-ui, sans-serif; max-width: 70rem; margin: 2.5rem auto;
@@ -62,8 +64,8 @@ def figure(png: bytes, caption: str) -> str:
     )
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str | float]]) -> str:
-    """Numbers with three decimals, NaN as a dash; the last row is the summary.
+def table(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
+    """Numbers with three decimals, unknown ones as a dash; the last row is the summary.
 
     A header breaks where it has a newline.
     """
@@ -79,7 +81,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str | float]]) -> str:
     )
 
 
-def _cell(value: str | float) -> str:
+def _cell(value: Cell) -> str:
     if isinstance(value, str):
         return html.escape(value)
-    return "–" if value != value else f"{value:.3f}"
+    return "–" if value is None or value != value else f"{value:.3f}"
