@@ -96,3 +96,13 @@ def test_works_under_vmap():
 def test_k_must_be_within_the_matrix(k):
     with pytest.raises(UneError, match=f"k is {k}; a 3 x 3 matrix has 1 to 3"):
         spectral.top_eigh(jnp.eye(3), k)
+
+
+def test_dependent_columns_still_give_a_basis():
+    """Their Cholesky factor is NaN, which no maximum on CPU would show."""
+    x = np.random.default_rng(0).standard_normal((400, 30)).astype(np.float32)
+    x = jnp.asarray(np.concatenate([x, x[:, :20]], axis=1))
+    assert jnp.isnan(jnp.linalg.cholesky(x.T @ x)).any()
+    basis = jax.jit(spectral._orthonormal)(x)
+    np.testing.assert_allclose(basis.T @ basis, np.eye(50), atol=1e-5)
+    np.testing.assert_allclose(basis @ (basis.T @ x), x, atol=1e-4)
