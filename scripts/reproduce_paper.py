@@ -2,7 +2,8 @@
 
     python scripts/reproduce_paper.py ZOO --truth faces/truth.safetensors --out results
 
-Writes, in ``--out``, one CSV and one PNG a table and ``results.md``, which shows them
+Writes, in ``--out``, a CSV, a PNG and a Markdown file of each table, and with every one
+that is done ``results.md``, which shows them all
 with the paper's values beside ours where it gives any, and says where the protocols
 differ. It runs the commands `gaussianity`, `probe`, `align`, `gcca`, `leakage`,
 `similarity` and `recovery`, whose own output has more.
@@ -51,7 +52,7 @@ class Args:
     """generator view to invert anew for the sweep of the terminal time (default: the
     first one); "none" to leave it out"""
     only: tuple[str, ...] = ()
-    """only these parts, by the names of their files"""
+    """only these parts, by the names of their files; the others stay as they are"""
 
 
 Rows = Callable[[dict[str, Any]], list[Row]]
@@ -74,17 +75,20 @@ def main(args: Args) -> None:
     configure_jax()
     opened = zoo.open(args.zoo)
     args.out.mkdir(parents=True, exist_ok=True)
-    blocks = [_heading(opened)]
-    for part in parts(args, opened):
+    asked = parts(args, opened)
+    for part in asked:
         if args.only and part.name not in args.only:
             continue
         print(f"{part.name}: {part.title}", file=sys.stderr, flush=True)
         start = time.monotonic()
         result = part.command.run()
-        took = time.monotonic() - start
-        blocks.append(_block(part, result, took))
-        # What there is so far: a later part may take long, or fail.
-        (args.out / "results.md").write_text("\n\n".join(blocks) + "\n")
+        block = _block(part, result, time.monotonic() - start)
+        (args.out / f"{part.name}.md").write_text(block + "\n")
+        # All there is so far, from earlier runs too.
+        files = [args.out / f"{each.name}.md" for each in asked]
+        blocks = [file.read_text() for file in files if file.exists()]
+        page = "\n\n".join([_heading(opened), *blocks])
+        (args.out / "results.md").write_text(page)
     print(args.out / "results.md")
 
 
