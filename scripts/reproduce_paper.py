@@ -2,10 +2,9 @@
 
     python scripts/reproduce_paper.py ZOO --truth faces/truth.safetensors --out results
 
-Writes, in ``--out``, a CSV, a PNG and a Markdown file of each table, and with every one
-that is done ``results.md``, which shows them all
-with the paper's values beside ours where it gives any, and says where the protocols
-differ. It runs the commands `gaussianity`, `probe`, `align`, `gcca`, `leakage`,
+Writes, in ``--out``, a CSV, a PNG and a Markdown file of each table, and after each one
+``results.md``, which has them all: with the paper's values beside ours where it gives
+any, and with what the protocols do not have in common. It runs the commands `gaussianity`, `probe`, `align`, `gcca`, `leakage`,
 `similarity` and `recovery`, whose own output has more.
 """
 
