@@ -171,7 +171,7 @@ def parts(args: Args, opened: zoo.Zoo) -> list[Part]:
         Part(
             "similarity",
             "Similarity of views, and its null",
-            Similarity(**common("similarity"), view=views),
+            Similarity(**common("similarity"), view=views, permutations=99),
             lambda result: [row for row in result["table"] if row["selected"]],
             _SIMILARITY,
         )
