@@ -11,6 +11,7 @@ REFINEMENTS = 4  # of a Cholesky solution, by products with the rows themselves
 
 
 def check_pairs(x: Array, y: Array) -> None:
+    """Raises UneError for rows that are not paired, or fewer than two."""
     if len(x) != len(y):
         raise UneError(f"x has {len(x)} rows, y has {len(y)}: give pairs")
     if len(x) < 2:
