@@ -14,7 +14,14 @@ from une_jax import zoo
 from une_jax.cli.main import COMMANDS, to_json
 from une_jax.cli.options import join_repeated
 
+ANALYSIS = "--view --csv --figure --json"
 OPTIONS = {
+    "align": f"{ANALYSIS} --limit --folds --decode --generator",
+    "gaussianity": f"{ANALYSIS} --projections --rows --seed",
+    "gcca": f"{ANALYSIS} --k --rho --components --hybrid --permutations --limit",
+    "leakage": f"{ANALYSIS} --sweep --generator --steps --limit --components",
+    "recovery": f"{ANALYSIS} --truth",
+    "similarity": f"{ANALYSIS} --rows --permutations --neighbours --seed --heatmap",
     "demo": "--out --quick --n --steps --json",
     "faces": "--out --n --seed --json",
     "build": (
