@@ -4,8 +4,9 @@
 
 Writes, in ``--out``, a CSV, a PNG and a Markdown file of each table, and after each one
 ``results.md``, which has them all: with the paper's values beside ours where it gives
-any, and with what the protocols do not have in common. It runs the commands `gaussianity`, `probe`, `align`, `gcca`, `leakage`,
-`similarity` and `recovery`, whose own output has more.
+any, and with what the protocols do not have in common. It runs the commands
+`gaussianity`, `probe`, `align`, `gcca`, `leakage`, `similarity` and `recovery`, whose own
+output has more.
 """
 
 import sys
@@ -17,22 +18,19 @@ from typing import Any, NamedTuple
 
 import tyro
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from une_jax import zoo  # noqa: E402
-from une_jax.cli.align import Align  # noqa: E402
-from une_jax.cli.devices import configure_jax  # noqa: E402
-from une_jax.cli.gaussianity import Gaussianity  # noqa: E402
-from une_jax.cli.gcca import Gcca  # noqa: E402
-from une_jax.cli.leakage import Leakage  # noqa: E402
-from une_jax.cli.main import Command  # noqa: E402
-from une_jax.cli.probe import Probe  # noqa: E402
-from une_jax.cli.recovery import Recovery  # noqa: E402
-from une_jax.cli.similarity import Similarity  # noqa: E402
-from une_jax.report import published, tables  # noqa: E402
-from une_jax.report.published import model_of  # noqa: E402
-from une_jax.report.tables import Row  # noqa: E402
+from une_jax import zoo
+from une_jax.cli.align import Align
+from une_jax.cli.devices import configure_jax
+from une_jax.cli.gaussianity import Gaussianity
+from une_jax.cli.gcca import Gcca
+from une_jax.cli.leakage import Leakage
+from une_jax.cli.main import Command
+from une_jax.cli.probe import Probe
+from une_jax.cli.recovery import Recovery
+from une_jax.cli.similarity import Similarity
+from une_jax.report import published, tables
+from une_jax.report.published import model_of
+from une_jax.report.tables import Row
 
 SWEEP_ROWS = 2000  # inverted once more, to t = 999
 

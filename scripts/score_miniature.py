@@ -164,7 +164,7 @@ def views(opened, known, pixels: _Faces) -> None:
     from une_jax.cli.encoder import load_encoder
     from une_jax.cli.generator import generator_of_view
     from une_jax.cli.names import resolve
-    from une_jax.report import alignment, probing
+    from une_jax.report import alignment, latents, probing
 
     train, test = opened.split("train"), opened.split("test")
     rows = np.arange(len(opened.keys))
@@ -176,7 +176,7 @@ def views(opened, known, pixels: _Faces) -> None:
     for name in probing.spaces(opened):
         probed = probing.probe_view(opened, name)
         auc = float(np.nanmean(np.asarray(probed.metrics.auc)))
-        x, x_test = (probing.flat(opened[name][part]) for part in (train, test))
+        x, x_test = (latents.flat(opened[name][part]) for part in (train, test))
         predict = alignment.predictor(x, x_test)
         r2 = [
             float(alignment.r2(predict(y[train]), y[test]).mean())

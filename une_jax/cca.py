@@ -12,10 +12,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Float32
 
 from une_jax.errors import UneError
-
-# Components whose variance is a smaller part of the largest one's than this cannot be
-# told from the rounding of a float32 Gram matrix, and are dropped.
-RANK_TOL = 3e-6
+from une_jax.normalise import centred
+from une_jax.pca import RANK_TOL
 
 
 class Principal(NamedTuple):
@@ -42,9 +40,7 @@ def principal(x: Float[Array, "n d"], components: int | None = None) -> Principa
     r = min(n - 1, d) if components is None else min(components, n - 1, d)
     if r < 1:
         raise UneError(f"{r} components of {n} rows in {d} dimensions; 1 are needed")
-    x = x.astype(jnp.float32)
-    x = x - x.mean(axis=0)[None]
-    x = x - x.mean(axis=0)[None]
+    x, _ = centred(x)
     if d < n:
         variance, directions = jnp.linalg.eigh(x.T @ x)
         columns = x @ directions[:, ::-1][:, :r]
@@ -164,8 +160,7 @@ def standardised(x: Float[Array, "n d"]) -> Float32[Array, "n d"]:
     >>> standardised(jnp.array([[1.0, 5.0], [3.0, 5.0]])).tolist()
     [[-1.0, 0.0], [1.0, 0.0]]
     """
-    x = x.astype(jnp.float32)
-    x = x - x.mean(axis=0)[None]
+    x, _ = centred(x)
     std = jnp.sqrt(jnp.mean(x**2, axis=0))
     return x / jnp.where(std > 0, std, 1.0)[None]
 
@@ -206,8 +201,7 @@ def pwcca_side(
 ) -> PwccaSide:
     """One view's side of :func:`pwcca`; of ``components`` at most where given."""
     columns = leading(principal(x, components), variance).columns
-    x = x.astype(jnp.float32)
-    return PwccaSide(columns, columns.T @ (x - x.mean(axis=0)[None]))
+    return PwccaSide(columns, columns.T @ centred(x)[0])
 
 
 @jax.default_matmul_precision("float32")

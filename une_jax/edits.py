@@ -8,23 +8,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32
 
+from une_jax.normalise import unit as unit
+from une_jax.normalise import unit_rows
+
 # Directions closer than this (relative) are one direction in float32.
 RTOL = 1e-5
-
-
-def unit(w: Float[Array, " d"]) -> Float32[Array, " d"]:
-    """``w`` at length 1; zeros stay zeros (an attribute that was never seen).
-
-    >>> unit(jnp.array([3.0, 4.0])).round(1).tolist()
-    [0.6000000238418579, 0.800000011920929]
-    """
-    w = w.astype(jnp.float32)
-    # Divided by the largest entry first: squares of tiny weights would underflow.
-    largest = jnp.max(jnp.abs(w))
-    w = w / jnp.where(largest > 0, largest, 1.0)
-    # A zero vector has no gradient of its norm: replace it before, not after.
-    square = jnp.sum(w**2)
-    return w / jnp.sqrt(jnp.where(square > 0, square, 1.0))
 
 
 @jax.default_matmul_precision("float32")
@@ -42,7 +30,7 @@ def orthogonalize(
     [0.0, 1.0, 1.0]
     """
     w = w.astype(jnp.float32)
-    rows = jax.vmap(unit)(jnp.atleast_2d(against))
+    rows = unit_rows(jnp.atleast_2d(against))
     # The pseudo-inverse, unlike QR without pivoting, knows the rank, and has a gradient.
     inverse = jnp.linalg.pinv(rows, rtol=RTOL)
     rest = w - inverse @ (rows @ w)

@@ -16,6 +16,8 @@ from jaxtyping import Array, Float, Float32
 
 from une_jax.errors import UneError
 from une_jax.gcca import Gcca, PerView, per_view
+from une_jax.normalise import centred
+from une_jax.pca import RANK_TOL
 from une_jax.spectral import top_eigh
 from une_jax.whitening import EPS
 
@@ -36,12 +38,9 @@ def of(views: Sequence[Float[Array, "n _"]]) -> Grams:
     (5, 5)
     """
     x = jnp.concatenate([v.astype(jnp.float32) for v in views], axis=1)
-    mean = x.mean(axis=0)
-    z = x - mean[None]
-    more = z.mean(axis=0)  # what rounding left
-    z = z - more[None]
+    z, mean = centred(x)
     widths = [v.shape[1] for v in views]
-    return Grams(jnp.float32(len(x)), _split(mean + more, widths), z.T @ z)
+    return Grams(jnp.float32(len(x)), _split(mean, widths), z.T @ z)
 
 
 @jax.default_matmul_precision("float32")
@@ -106,7 +105,7 @@ def principal(grams: Grams, components: int, *, view: int) -> Float32[Array, "d 
     """
     block = _blocks(grams)[view][view]
     top = top_eigh(block, min(components, len(block)))
-    kept = top.values > 3e-6 * top.values[0]
+    kept = top.values > RANK_TOL * top.values[0]
     size = jnp.where(kept, top.values, 1.0) / grams.count
     return jnp.where(kept[None], top.vectors * jax.lax.rsqrt(size)[None], 0.0)
 

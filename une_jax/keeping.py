@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32, Shaped
 
-from une_jax.edits import RTOL, unit
+from une_jax.edits import RTOL
+from une_jax.normalise import centred, unit_rows
 
 
 @jax.default_matmul_precision("float32")
@@ -39,16 +40,16 @@ def conditional(
     >>> conditional(jnp.array([2.0, 1.0]), jnp.array([0.0, 1.0]), x).tolist()
     [2.0, 0.0]
     """
-    centred = x.astype(jnp.float32) - x.astype(jnp.float32).mean(axis=0)[None]
-    rows = jax.vmap(unit)(jnp.atleast_2d(against))
+    x, _ = centred(x)
+    rows = unit_rows(jnp.atleast_2d(against))
     root_n = jnp.sqrt(jnp.float32(len(x)))
-    moved, kept = centred @ w.astype(jnp.float32) / root_n, centred @ rows.T / root_n
+    moved, kept = x @ w.astype(jnp.float32) / root_n, x @ rows.T / root_n
     # In the space of the rows the constraint is Euclidean: take out the span of kept.
     q = _orthonormal(kept)
     rest = moved - q @ (q.T @ moved)
     rest = rest - q @ (q.T @ rest)  # twice is enough: removes the rounding
     whole = jnp.sum(rest**2) > RTOL**2 * jnp.sum(moved**2)
-    return centred.T @ jnp.where(whole, rest, 0.0) / root_n
+    return x.T @ jnp.where(whole, rest, 0.0) / root_n
 
 
 class Eraser(NamedTuple):
@@ -75,8 +76,7 @@ def eraser(x: Float[Array, "n d"], z: Shaped[Array, "n m"]) -> Eraser:
     >>> (erase(eraser(x, z), jnp.array([3.0, 2.0])) + 1).round().tolist()
     [1.0, 3.0]
     """
-    x, z = x.astype(jnp.float32), z.astype(jnp.float32)
-    x, z = x - x.mean(axis=0)[None], z - z.mean(axis=0)[None]
+    (x, _), (z, _) = centred(x), centred(z.astype(jnp.float32))
     # x = u s v': whitened rows are u, so that whitening is least squares from u.
     u, s, vt = jnp.linalg.svd(x, full_matrices=False)
     known = s > RTOL * s[0]
@@ -118,7 +118,7 @@ def cost(w: Float[Array, " d"], against: Float[Array, "m d"]) -> Kept:
     >>> round(float(kept.cosines[0, 1]), 3), round(float(kept.left), 3)
     (0.6, 0.8)
     """
-    rows = jax.vmap(unit)(jnp.concatenate([w[None], against]).astype(jnp.float32))
+    rows = unit_rows(jnp.concatenate([w[None], against]))
     q = _orthonormal(rows[1:].T)
     rest = rows[0] - q @ (q.T @ rows[0])
     return Kept(rows @ rows.T, jnp.linalg.norm(rest))

@@ -6,6 +6,7 @@ from jaxtyping import Array, Float, Shaped
 
 from une_jax import pca
 from une_jax.metrics import positive
+from une_jax.normalise import centred
 from une_jax.probes import Probe
 
 
@@ -33,7 +34,7 @@ def fit(
     if len(y) != len(x):
         raise ValueError(f"x has {len(x)} rows, y has {len(y)}")
     k = pca.components(x.shape, components)
-    rows, mean = pca.centred(x)
+    rows, mean = centred(x)
     found = pca.fit_centred(rows, mean, k)
     rows, back = pca.whiten(rows, found)
     target = positive(y).astype(jnp.float32)
@@ -42,8 +43,8 @@ def fit(
     both = (ones > 0) & (zeros > 0)
     share = jnp.where(both, ones * zeros, 1.0) / n**2
     # The means' difference; sum_i (y_i - p) z_i = n p q d, and z sums to zero.
-    centred = target - target.mean(axis=0)[None]
-    difference = jnp.where(both[None], rows.T @ centred / (n * share)[None], 0.0)
+    about = target - target.mean(axis=0)[None]
+    difference = jnp.where(both[None], rows.T @ about / (n * share)[None], 0.0)
     within = 1 - share * jnp.sum(difference**2, axis=0)
     weight = difference / jnp.maximum(within, 1e-6)[None]
     # The classes' means are -p d and q d: their midpoint is (q - p) d / 2.

@@ -1,4 +1,4 @@
-"""What linear fits share: rows about their mean, and solutions of normal equations."""
+"""What linear fits share: paired rows, the constant set aside, normal equations."""
 
 import jax
 import jax.numpy as jnp
@@ -16,15 +16,6 @@ def check_pairs(x: Array, y: Array) -> None:
         raise UneError(f"x has {len(x)} rows, y has {len(y)}: give pairs")
     if len(x) < 2:
         raise UneError(f"a map needs at least 2 rows; there are {len(x)}")
-
-
-def centre(x: Array) -> tuple[Float32[Array, "n d"], Float32[Array, " d"]]:
-    """Rows about their mean, and the mean; twice, for what float32 left the first time."""
-    x = x.astype(jnp.float32)
-    mean = x.mean(axis=0)
-    x = x - mean[None]
-    left = x.mean(axis=0)
-    return x - left[None], mean + left
 
 
 def off_constant(x: Float32[Array, "n d"]) -> Float32[Array, "n-1 d"]:

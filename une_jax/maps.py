@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Float32
 
 from une_jax import least_squares
 from une_jax.errors import UneError
+from une_jax.normalise import centred
 
 
 class LinearMap(NamedTuple):
@@ -96,7 +97,7 @@ def ridge(
     (Array([[2., 0., 0.]], dtype=float32), Array([1.], dtype=float32))
     """
     least_squares.check_pairs(x, y)
-    (a, x_mean), (b, y_mean) = least_squares.centre(x), least_squares.centre(y)
+    (a, x_mean), (b, y_mean) = centred(x), centred(y)
     alpha = jnp.asarray(alpha, jnp.float32)
     if a.shape[1] < len(a) - 1:
         weight = least_squares.solve(a.T, alpha, a.T @ b)
@@ -121,7 +122,7 @@ def ols(x: Float[Array, "n d"], y: Float[Array, "m e"]) -> LinearMap:
     True
     """
     least_squares.check_pairs(x, y)
-    (a, x_mean), (b, y_mean) = least_squares.centre(x), least_squares.centre(y)
+    (a, x_mean), (b, y_mean) = centred(x), centred(y)
     weight = jnp.linalg.lstsq(a, b)[0]
     return LinearMap(weight, y_mean - x_mean @ weight)
 
@@ -150,7 +151,7 @@ def procrustes(
     True
     """
     least_squares.check_pairs(x, y)
-    (a, x_mean), (b, y_mean) = least_squares.centre(x), least_squares.centre(y)
+    (a, x_mean), (b, y_mean) = centred(x), centred(y)
     n, d = a.shape
     if n - 1 < min(d, b.shape[1]):  # svd in the rows' span: n - 1, not d, wide
         q_x, r_x = jnp.linalg.qr(least_squares.off_constant(a).T)
@@ -179,7 +180,7 @@ def factor(x: Float[Array, "n d"]) -> Factor:
     """
     if len(x) < 2:
         raise UneError(f"a map needs at least 2 rows; there are {len(x)}")
-    a, mean = least_squares.centre(x)
+    a, mean = centred(x)
     n, d = a.shape
     if d < n - 1:
         values, basis = jnp.linalg.eigh(a.T @ a)
@@ -197,9 +198,7 @@ def path(
 ) -> RidgePath:
     """Ridge maps to ``y`` for all penalties, with their leave-one-out errors.
 
-    These are exact, without refitting (Allen 1974, PRESS): the residual over one minus
-    the row's leverage. With more dimensions than rows both go to zero with alpha; they
-    are formed as multiples of alpha, and it cancels. Generalised cross-validation is
+    These are exact, without refitting (Allen 1974, PRESS). Generalised cross-validation is
     Golub, Heath and Wahba 1979. Works under jit and vmap.
 
     Args:
@@ -209,21 +208,13 @@ def path(
     Raises:
         UneError: for rows that are not paired.
     """
-    n, k = factor.rows.shape
-    if len(y) != n:
-        raise UneError(f"x has {n} rows, y has {len(y)}: give pairs")
-    b, mean = least_squares.centre(y)
+    if len(y) != len(factor.rows):
+        raise UneError(f"x has {len(factor.rows)} rows, y has {len(y)}: give pairs")
+    b, mean = centred(y)
     inside = factor.rows.T @ b
-    squares = factor.rows**2
 
     def errors(alpha):
-        inverse = 1 / (factor.values + alpha)
-        if k == n - 1:
-            residual = factor.rows @ (inverse[:, None] * inside)
-            left = squares @ inverse
-        else:
-            residual = b - factor.rows @ (inverse[:, None] * inside)
-            left = 1 - 1 / n - squares @ inverse
+        residual, left = _residual(factor, inside, b, alpha)
         loo = jnp.mean((residual / left[:, None]) ** 2, axis=0)
         return loo, jnp.mean(residual**2, axis=0) / left.mean() ** 2
 
@@ -264,6 +255,29 @@ def predict(
     """``apply(at(path, alpha), x)`` without making the (d, e) weight."""
     inside = (x.astype(jnp.float32) - path.factor.mean[None]) @ path.factor.basis
     return inside @ (path.inside / _shrink(path, alpha)) + path.mean[None]
+
+
+@jax.default_matmul_precision("float32")
+def leave_one_out(
+    path: RidgePath, alpha: Float[Array, ""], y: Float[Array, "m e"]
+) -> Float32[Array, "m e"]:
+    """What the fit to all rows but one misses of that one's target, for each row of the
+    path's own. Works under jit and vmap."""
+    centred_y = y.astype(jnp.float32) - path.mean[None]
+    residual, left = _residual(path.factor, path.inside, centred_y, alpha)
+    return residual / left[:, None]
+
+
+def _residual(
+    factor: Factor, inside: Array, b: Array, alpha: Array
+) -> tuple[Float32[Array, "n e"], Float32[Array, " n"]]:
+    """Of each row the residual, and one minus its leverage: their ratio is the
+    leave-one-out residual. With n - 1 coordinates both go to zero with alpha; they are
+    formed as multiples of alpha, and it cancels."""
+    n, k = factor.rows.shape
+    inverse = 1 / (factor.values + alpha)
+    fitted, taken = factor.rows @ (inverse[:, None] * inside), factor.rows**2 @ inverse
+    return (fitted, taken) if k == n - 1 else (b - fitted, 1 - 1 / n - taken)
 
 
 def _shrink(path: RidgePath, alpha: Array) -> Float32[Array, "k e"]:

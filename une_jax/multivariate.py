@@ -15,6 +15,7 @@ from jax.scipy.special import gammaincc
 from jaxtyping import Array, Float, Float32
 
 from une_jax.errors import UneError
+from une_jax.normalise import centred
 
 
 class Mardia(NamedTuple):
@@ -56,9 +57,7 @@ def mardia(x: Float[Array, "n k"]) -> Mardia:
         raise UneError(
             f"{n} rows of {k} numbers; Mardia's test needs more rows than that"
         )
-    x = x.astype(jnp.float32)
-    for _ in range(2):
-        x = x - x.mean(axis=0)[None]
+    x, _ = centred(x)
     white = jnp.linalg.qr(x)[0] * math.sqrt(n)
     pairs = (white[:, :, None] * white[:, None, :]).reshape(n, k * k)
     skewness = jnp.sum((pairs.T @ white / n) ** 2)
@@ -99,9 +98,7 @@ def norms(x: Float[Array, "n d"]) -> Norms:
     n, d = x.shape
     if n < 3:
         raise UneError(f"{n} rows; the spread of their lengths needs 3 or more")
-    x = x.astype(jnp.float32)
-    for _ in range(2):
-        x = x - x.mean(axis=0)[None]
+    x, _ = centred(x)
     # In units of the mean square, lest fourth powers leave float32.
     scale = jnp.sqrt(jnp.mean(x**2))
     x = x / scale

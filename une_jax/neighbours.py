@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Float32, Int, Int32
 
 from une_jax import permutation
 from une_jax.errors import UneError
+from une_jax.normalise import unit_rows
 
 Metric = Literal["cosine", "inner", "euclidean"]
 BLOCK_BYTES = 2**25  # of similarities at a time
@@ -77,19 +78,6 @@ def nearest(
     if metric == "euclidean":
         score = jnp.minimum(2 * (score - half[:, None]), 0.0)
     return Neighbours(index, score)
-
-
-def unit_rows(x: Float[Array, "n d"]) -> Float32[Array, "n d"]:
-    """Rows at length 1; a zero row stays zero.
-
-    >>> unit_rows(jnp.array([[0.0, 4.0], [0.0, 0.0]])).tolist()
-    [[0.0, 1.0], [0.0, 0.0]]
-    """
-    x = x.astype(jnp.float32)
-    largest = jnp.max(jnp.abs(x), axis=1, keepdims=True)
-    x = x / jnp.where(largest > 0, largest, 1.0)
-    square = jnp.sum(x**2, axis=1, keepdims=True)
-    return x / jnp.sqrt(jnp.where(square > 0, square, 1.0))
 
 
 def reorder(neighbours: Neighbours, order: Int[Array, " n"]) -> Neighbours:

@@ -1,4 +1,4 @@
-"""Principal components: centred rows, their largest directions, and whitening."""
+"""Principal components: the largest directions of centred rows, and whitening."""
 
 from typing import NamedTuple
 
@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Float32
 
 from une_jax import spectral
 from une_jax.errors import UneError
+from une_jax.normalise import centred
 
 # Components whose variance is a smaller part of the largest one's than this cannot be
 # told from the rounding of a float32 Gram matrix, and are dropped.
@@ -73,17 +74,9 @@ def components(shape: tuple[int, ...], k: int | None) -> int:
     return k
 
 
-def centred(x: Float[Array, "n d"]) -> tuple[Array, Array]:
-    """The rows less their mean, and the mean; twice, as float32's first is rounded."""
-    x = x.astype(jnp.float32)
-    mean = x.mean(axis=0)
-    x = x - mean[None]
-    return x - x.mean(axis=0)[None], mean + x.mean(axis=0)
-
-
 @jax.default_matmul_precision("float32")
 def fit_centred(x: Float32[Array, "n d"], mean: Float32[Array, " d"], k: int) -> PCA:
-    """:func:`fit` of rows that :func:`centred` gave."""
+    """:func:`fit` of rows that :func:`une_jax.normalise.centred` gave."""
     n, d = x.shape
     top = spectral.top_eigh(x.T @ x if d <= n else x @ x.T, k)
     kept = (top.values > RANK_TOL * top.values[0])[None]

@@ -15,6 +15,7 @@ from une_jax.errors import UneError
 from une_jax.metrics import ProbeMetrics as ProbeMetrics
 from une_jax.metrics import evaluate as evaluate
 from une_jax.metrics import positive
+from une_jax.normalise import centred
 
 
 class Probe(NamedTuple):
@@ -75,7 +76,7 @@ def fit(
     if raw and components is not None:
         raise UneError("raw probes have no PCA: leave components out")
     k = pca.components(x.shape, components)
-    rows, mean = pca.centred(x)
+    rows, mean = centred(x)
     explained, residual, back = jnp.float32(1), jnp.float32(0), None
     if not raw:
         found = pca.fit_centred(rows, mean, k)

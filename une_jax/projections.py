@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32, Int32, PRNGKeyArray
 
 from une_jax.errors import UneError
-from une_jax.spectral import top_eigh
 
 # Numbers that a block of projections may hold at once (256 MB as float32).
 BLOCK_NUMBERS = 2**26
@@ -67,7 +66,7 @@ def along(
     *,
     rows: int = 250,
 ) -> Float32[Array, "rows p"]:
-    """Projections on given directions, principal components for one.
+    """Projections on given directions, such as those of ``pca.fit``.
 
     Raises:
         UneError: there are fewer than ``rows`` rows.
@@ -102,32 +101,6 @@ def coordinates(
     if d > projections:
         x = x[:, _subset(jax.random.fold_in(key, d), d, projections)]
     return _subsets(key, x.astype(jnp.float32), rows)
-
-
-@jax.default_matmul_precision("float32")
-def principal_directions(
-    x: Float[Array, "n d"], components: int
-) -> Float32[Array, "d components"]:
-    """Unit directions of most variance, from the smaller of the two Gram matrices.
-
-    Raises:
-        UneError: ``components`` is not within 1 to min(n, d).
-
-    >>> x = jnp.array([[3.0, 0.0], [-3.0, 0.1], [3.0, -0.1], [-3.0, 0.0]])
-    >>> jnp.abs(principal_directions(x, 1)).round(1).ravel().tolist()
-    [1.0, 0.0]
-    """
-    x = x.astype(jnp.float32)
-    x = x - x.mean(axis=0)[None]
-    n, d = x.shape
-    if not 1 <= components <= min(n, d):
-        raise UneError(
-            f"{components} components; {n} rows of {d} have 1 to {min(n, d)}"
-        )
-    if d <= n:
-        return top_eigh(x.T @ x, components).vectors
-    basis = x.T @ top_eigh(x @ x.T, components).vectors
-    return basis / jnp.maximum(jnp.linalg.norm(basis, axis=0), 1e-30)[None]
 
 
 def _check(n: int, rows: int, projections: int) -> None:

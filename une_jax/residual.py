@@ -51,23 +51,7 @@ def regress_out(
     factor = maps.factor(x)
     scale = jnp.maximum(factor.values.mean(), jnp.finfo(jnp.float32).tiny)
     path = maps.path(factor, y, alphas.astype(jnp.float32) * scale)
-    rows = _leave_one_out(path, y)
+    rows = maps.leave_one_out(path, path.best, y)
     new = y_new.astype(jnp.float32) - maps.predict(path, path.best, x_new)
     spread = jnp.sum((y.astype(jnp.float32) - path.mean[None]) ** 2)
     return Residual(rows, new, path.best, 1 - jnp.sum(rows**2) / spread)
-
-
-def _leave_one_out(path: maps.RidgePath, y: Array) -> Float32[Array, "n e"]:
-    """What the fits to all rows but one miss of that one, at the best penalty.
-
-    The residual over one minus the row's leverage. Where both vanish with the penalty
-    (n - 1 coordinates), they are formed as multiples of it, and it cancels.
-    """
-    n, k = path.factor.rows.shape
-    inverse = 1 / (path.factor.values + path.best)
-    fitted = path.factor.rows @ (inverse[:, None] * path.inside)
-    taken = path.factor.rows**2 @ inverse
-    if k == n - 1:
-        return fitted / taken[:, None]
-    centred = y.astype(jnp.float32) - path.mean[None]
-    return (centred - fitted) / (1 - 1 / n - taken)[:, None]

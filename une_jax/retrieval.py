@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32, Int32
 
+from une_jax.normalise import unit_rows
+
 
 class Ranks(NamedTuple):
     """Of each query's partner among the gallery's rows."""
@@ -27,7 +29,7 @@ def ranks(
     [0, 1, 1]
     """
     n = len(queries)
-    queries, gallery = _unit(queries), _unit(gallery)
+    queries, gallery = unit_rows(queries), unit_rows(gallery)
     block = min(block, n)
     padded = jnp.pad(queries, ((0, -n % block), (0, 0)))
     own = jnp.minimum(jnp.arange(len(padded)), n - 1)
@@ -56,9 +58,3 @@ def top(ranks: Ranks, k: int) -> Float32[Array, ""]:
     places = (k - ranks.above).astype(jnp.float32)
     share = places / (ranks.tied + 1).astype(jnp.float32)
     return jnp.mean(jnp.clip(share, 0, 1))
-
-
-def _unit(x: Float[Array, "n d"]) -> Float32[Array, "n d"]:
-    x = x.astype(jnp.float32)
-    norm = jnp.linalg.norm(x, axis=1, keepdims=True)
-    return x / jnp.where(norm == 0, 1, norm)

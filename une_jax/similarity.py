@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32, Int
 
-from une_jax import neighbours
 from une_jax.errors import UneError
+from une_jax.normalise import centred as rows_centred
+from une_jax.normalise import unit, unit_rows
 
 Distance = Literal["euclidean", "cosine"]
 
@@ -35,7 +36,7 @@ def features(x: Float[Array, "n d"], *, unbiased: bool = True) -> Features:
     0.0
     """
     _enough(len(x))
-    x = _centred(x)
+    x, _ = rows_centred(x)
     power = jnp.mean(jnp.sum(x**2, axis=1))
     x = x / jnp.sqrt(jnp.where(power > 0, power, 1.0))
     square = jnp.sum(x**2, axis=1)
@@ -149,7 +150,7 @@ def squared_distances(x: Float[Array, "n d"]) -> Float32[Array, "n n"]:
     >>> squared_distances(jnp.array([[0.0], [2.0]])).tolist()
     [[0.0, 4.0], [4.0, 0.0]]
     """
-    x = _centred(x)
+    x, _ = rows_centred(x)
     square = jnp.sum(x**2, axis=1)
     d = jnp.maximum(square[:, None] + square[None] - 2 * (x @ x.T), 0.0)
     return d * (1 - jnp.eye(len(x), dtype=jnp.float32))
@@ -190,7 +191,7 @@ def cka(
 def _kernel(x: Array, sigma: float | None) -> Float32[Array, "n n"]:
     if sigma is not None:
         return rbf(x, sigma)
-    x = _centred(x)
+    x, _ = rows_centred(x)
     return x @ x.T
 
 
@@ -225,7 +226,7 @@ def rsa_side(
     n = len(x)
     if n < 3:
         raise UneError(f"RSA needs at least 3 rows; there are {n}")
-    x = neighbours.unit_rows(x) if distance == "cosine" else x
+    x = unit_rows(x) if distance == "cosine" else x
     i, j = jnp.triu_indices(n, 1)
     value = squared_distances(x)[i, j]
     # Cosine distance is half the squared distance of unit rows.
@@ -241,18 +242,8 @@ def rsa_side(
     return _unit(side + side.T)
 
 
-def _centred(x: Array) -> Float32[Array, "n d"]:
-    x = x.astype(jnp.float32)
-    x = x - x.mean(axis=0)[None]
-    return x - x.mean(axis=0)[None]
-
-
 def _unit(k: Array) -> Float32[Array, "n n"]:
-    # Largest first: a kernel's squares may be too small for float32.
-    largest = jnp.max(jnp.abs(k))
-    k = k / jnp.where(largest > 0, largest, 1.0)
-    square = jnp.sum(k**2)
-    return k / jnp.sqrt(jnp.where(square > 0, square, 1.0))
+    return unit(k.ravel()).reshape(k.shape)
 
 
 def _enough(n: int) -> None:

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32
 
+from une_jax.normalise import centred
+
 # Columns whose singular value is below this part of the largest are rounding.
 RANK_TOL = 1e-5
 
@@ -104,7 +106,7 @@ def explained(x: Float[Array, "n p"], y: Float[Array, "n q"]) -> Float32[Array, 
     >>> explained(x, 5 - 2 * x).round(4).tolist()
     [1.0]
     """
-    x, y = _centred(x), _centred(y)
+    (x, _), (y, _) = centred(x), centred(y)
     inside = basis(x).T @ y
     return jnp.sum(inside**2, axis=0) / jnp.sum(y**2, axis=0)
 
@@ -122,11 +124,4 @@ def canonical_correlations(
     >>> canonical_correlations(x, x[:, :1] ** 2).shape
     (1,)
     """
-    return jnp.cos(principal_angles(_centred(x), _centred(y)))
-
-
-def _centred(x: Float[Array, "n p"]) -> Float32[Array, "n p"]:
-    """Twice: the first mean is rounded in units of the mean, the second of the rest."""
-    x = x.astype(jnp.float32)
-    x = x - x.mean(axis=0)[None]
-    return x - x.mean(axis=0)[None]
+    return jnp.cos(principal_angles(centred(x)[0], centred(y)[0]))

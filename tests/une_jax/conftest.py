@@ -62,9 +62,23 @@ def une_jax(*args: object) -> Ran:
 @pytest.fixture
 def quick_compiles():
     """Less optimised programs, in half the time."""
+    with _little_optimised():
+        yield
+
+
+@pytest.fixture(scope="module")
+def compiling_fast():
+    """The same for all of a module, its fixtures too."""
+    with _little_optimised():
+        yield
+
+
+@contextlib.contextmanager
+def _little_optimised():
+    before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="session")

@@ -156,7 +156,7 @@ def test_says_what_it_needs(built, monkeypatch):
         alignment.table(opened, ["eyes", "tiny"], limit=2)
 
     def broken(latents):
-        x = probing.flat(latents)
+        x = latents.flat(latents)
         x[1, 3] = np.nan
         return x
 

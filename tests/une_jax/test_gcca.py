@@ -20,12 +20,7 @@ SHAPES = [NARROW, MIXED, WIDE]
 RIDGE = {NARROW: 2.0, MIXED: 40.0, WIDE: 40.0}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def compiling_fast():
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+pytestmark = pytest.mark.usefixtures("compiling_fast")
 
 
 def fit(views, ridge, weights=1.0, mask=None):

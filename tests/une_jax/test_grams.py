@@ -20,12 +20,7 @@ fit_rows = jax.jit(gcca.fit, static_argnames="k")
 principal = jax.jit(grams.principal, static_argnames=("components", "view"))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def compiling_fast():
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+pytestmark = pytest.mark.usefixtures("compiling_fast")
 
 
 def une(mean=5.0):

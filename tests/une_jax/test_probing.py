@@ -8,7 +8,7 @@ import small_zoo
 
 from une_jax import zoo
 from une_jax.errors import UneError
-from une_jax.report import probing
+from une_jax.report import latents, probing
 
 
 @pytest.fixture
@@ -54,15 +54,16 @@ def test_one_person_is_no_split(opened):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_values_that_are_no_numbers_are_named(opened, monkeypatch, value):
-    flat = probing.flat
+    flat = latents.flat
 
-    def broken(latents):
-        x = flat(latents)
+    def broken(of):
+        x = flat(of)
         x[1, [3, 6]] = value
         return x
 
-    monkeypatch.setattr(probing, "flat", broken)
-    with pytest.raises(UneError, match="mini-clip has NaN .* column 3 and 1 more"):
+    monkeypatch.setattr(latents, "flat", broken)
+    says = "'mini-clip' has values that are not finite, in 2 columns, first in column 3"
+    with pytest.raises(UneError, match=says):
         probing.probe_view(opened, "mini-clip")
 
 

@@ -7,7 +7,7 @@ from scipy.stats import spearmanr
 
 from une_jax import gcca, zoo
 from une_jax.report import neighbourhoods, shared, spaces, streaming
-from une_jax.report.probing import flat
+from une_jax.report.latents import flat
 from une_jax.report.published import MINIATURE
 
 

@@ -14,12 +14,7 @@ counted = jax.jit(
 )
 
 
-@pytest.fixture(autouse=True, scope="module")
-def compiling_fast():
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+pytestmark = pytest.mark.usefixtures("compiling_fast")
 
 
 def views(shared, seed):

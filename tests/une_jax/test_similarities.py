@@ -143,7 +143,12 @@ def test_wide_has_a_line_a_pair_and_figures_are_drawn(rows):
 @pytest.mark.parametrize(
     "change, names, settings, says",
     [
-        (np.nan, "abc", {}, "'b' has values that are not finite, first in column 3"),
+        (
+            np.nan,
+            "abc",
+            {},
+            "'b' has values that are not finite, in 1 columns, first in column 3",
+        ),
         (None, "a", {}, "two views or more; there is 1"),
         (None, "ab", {"k": 60}, "60 rows are too few for 60 neighbours: use 61"),
         (None, "ab", {"k": 1}, "k is 1; use 2 neighbours or more"),

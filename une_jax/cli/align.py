@@ -146,12 +146,12 @@ def mapped_noise(
     opened: zoo.Zoo, source: str, target: str, rows: np.ndarray, limit: int | None
 ) -> dict[str, np.ndarray]:
     """Three guesses of these rows' noise from their source view, by name."""
-    from une_jax.report import alignment, probing
+    from une_jax.report import alignment, latents
 
     train = opened.split("train")[:limit]
-    x, y = (probing.flat(opened[v][train]) for v in (source, target))
+    x, y = (latents.read(opened, v, train) for v in (source, target))
     path, alpha = alignment.Source(x).ridge(y)
-    guess = alignment.predict(path, alpha, probing.flat(opened[source][rows]))
+    guess = alignment.predict(path, alpha, latents.read(opened, source, rows))
     length = np.linalg.norm(y, axis=1).mean()
     long = guess * (length / np.linalg.norm(guess, axis=1, keepdims=True))
     left = np.asarray(path.loo[np.argmin(np.abs(path.alphas - alpha))]) ** 0.5

@@ -118,15 +118,7 @@ def _listed(opened: zoo.Zoo) -> str:
 
 def read_truth(path: Path, opened: zoo.Zoo) -> np.ndarray:
     """The true scores of the zoo's ok rows and attributes, in its order."""
-    from une_jax.miniature import factors, truth
+    from une_jax.report import known
 
-    found = truth.read(path, opened.keys)
-    names = opened.attribute_names
-    if set(names) <= set(factors.NAMES):
-        columns = [factors.NAMES.index(name) for name in names]
-        if np.array_equal(np.asarray(found.attributes)[:, columns], opened.attributes):
-            return np.asarray(found.scores)[:, columns]
-    raise UneError(
-        f"{path} is not the truth of {opened.path}'s images; give the "
-        f"{truth.FILE} that une-jax faces wrote beside them"
-    )
+    scores = known.of_zoo(path, opened).scores
+    return np.asarray(scores)[:, known.columns(opened.attribute_names)]

@@ -14,8 +14,8 @@ from jaxtyping import Float
 
 from une_jax import cross_validation, maps, probes, relative, retrieval
 from une_jax.errors import UneError
-from une_jax.report import figures
-from une_jax.report.probing import ViewProbe, flat
+from une_jax.report import figures, latents
+from une_jax.report.probing import ViewProbe
 from une_jax.report.tables import Row
 from une_jax.zoo import Zoo
 
@@ -120,7 +120,9 @@ def table(
         )
     if folds is not None and not 2 <= folds <= len(train) // 2:
         raise UneError(f"folds is {folds}; use 2 to {len(train) // 2}")
-    known = {v: (_rows(zoo, v, train), _rows(zoo, v, test)) for v in views}
+    known = {
+        v: (latents.read(zoo, v, train), latents.read(zoo, v, test)) for v in views
+    }
     own = {p.view: p for p in probed}
     y_test = zoo.attributes[test]
     order = np.random.default_rng(0).permutation(len(train))
@@ -166,18 +168,6 @@ def figure(rows: Sequence[Row], column: str = "r2") -> bytes:
         values[at] = np.nan if value is None else float(value)
     label = "test R²" if column == "r2" else f"test {column}"
     return figures.heatmap(values, views, views, label=label, low=0.0, high=1.0)
-
-
-def _rows(zoo: Zoo, view: str, rows: np.ndarray) -> Float[np.ndarray, "n d"]:
-    x = flat(zoo[view][rows])
-    wrong = ~np.isfinite(x).all(axis=0)
-    if wrong.any():
-        column = int(np.argmax(wrong))
-        raise UneError(
-            f"view {view!r} has values that are not finite, first in column {column}: "
-            "une-jax verify names their rows"
-        )
-    return x
 
 
 def _closeness(

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from une_jax import gaussianity, multiple_testing, multivariate, projections
+from une_jax import gaussianity, multiple_testing, multivariate, pca, projections
 from une_jax.errors import UneError
 from une_jax.report import charts
-from une_jax.report.probing import flat
+from une_jax.report.latents import flat, require_finite
 from une_jax.report.tables import Row
 from une_jax.zoo import Zoo
 
@@ -28,7 +28,7 @@ SHOWN = {"AD": "Anderson-Darling", "DP": "D'Agostino-Pearson", "SW": "Shapiro-Wi
 _random = jax.jit(projections.random, static_argnames=("projections", "rows"))
 _coordinates = jax.jit(projections.coordinates, static_argnames=("projections", "rows"))
 _along = jax.jit(projections.along, static_argnames=("rows",))
-_principal = jax.jit(projections.principal_directions, static_argnames=("components",))
+_pca = jax.jit(pca.fit, static_argnames="k")
 _every_test = jax.jit(gaussianity.every_test)
 _adjusted = jax.jit(multiple_testing.benjamini_yekutieli)
 _mardia, _norms = jax.jit(multivariate.mardia), jax.jit(multivariate.norms)
@@ -87,13 +87,7 @@ def check(view: str, x: Float[np.ndarray, "n d"]) -> None:
     """
     if not len(x):
         raise UneError(f"view {view} has no rows")
-    bad = np.argwhere(~np.isfinite(x))
-    if len(bad):
-        row, column = bad[0]
-        raise UneError(
-            f"view {view}: column {column} is {x[row, column]} in row {row} (of "
-            f"{len(bad)} numbers that are not finite); leave those rows out"
-        )
+    require_finite(view, x)
     constant = np.flatnonzero(np.ptp(x, axis=0) == 0)
     if len(constant):
         raise UneError(
@@ -213,7 +207,7 @@ def _project(
         return _every_test(_random(key, x, projections=p, rows=rows))
     if directions == "coordinates":
         return _every_test(_coordinates(key, x, projections=p, rows=rows))
-    basis = _principal(x, components=min(p, COMPONENTS, *x.shape))
+    basis = _pca(x, k=min(p, COMPONENTS)).basis
     return _every_test(_along(key, x, basis, rows=rows))
 
 
@@ -257,7 +251,7 @@ def _row(
 def _joint_row(name: str, x: Array) -> Row:
     some = x[:NORM_ROWS]
     k = min(JOINT, x.shape[1], (len(x) - 1) // 2)
-    mardia = _mardia(x @ _principal(x, components=k))
+    mardia = _mardia(x @ _pca(x, k=k).basis)
     norms = _norms(some)
     return {
         "data": name,

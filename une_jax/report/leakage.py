@@ -16,7 +16,8 @@ from jaxtyping import Array, Bool, Float, Float32, PRNGKeyArray
 from une_jax import metrics, probes, residual
 from une_jax.errors import UneError
 from une_jax.report import charts
-from une_jax.report.probing import COMPONENTS, flat
+from une_jax.report.latents import COMPONENTS, flat
+from une_jax.report.probing import interval
 from une_jax.report.tables import Row
 from une_jax.schedule import alphas_cumprod_of
 from une_jax.zoo import View, Zoo
@@ -169,7 +170,7 @@ def table(found: list[Reading]) -> list[Row]:
     twins = {(r.view, r.t): r for r in found if r.kind == "forward"}
     rows: list[Row] = []
     for r in found:
-        low, high = _interval(r.resampled)
+        low, high = interval(r.resampled)
         row: Row = {"view": r.view, "latents": r.kind, "t": r.t, "signal": r.signal}
         row |= {"auc": r.auc, "auc low": low, "auc high": high}
         row |= {
@@ -181,7 +182,7 @@ def table(found: list[Reading]) -> list[Row]:
         twin = twins.get((r.view, r.t)) if r.kind.startswith("x_T") else None
         gap = (None, None, None)
         if twin:
-            gap = (r.auc - twin.auc, *_interval(r.resampled - twin.resampled))
+            gap = (r.auc - twin.auc, *interval(r.resampled - twin.resampled))
         row |= dict(zip(("above forward", "above low", "above high"), gap, strict=True))
         rows.append(row)
     return rows
@@ -213,15 +214,8 @@ def figure(found: list[Reading]) -> bytes:
 
 
 def _band(own: list[Reading]) -> charts.Band:
-    low, high = np.array([_interval(r.resampled) for r in own]).T
+    low, high = np.array([interval(r.resampled) for r in own]).T
     return charts.Band(np.array([r.auc for r in own]), low, high)
-
-
-def _interval(values: np.ndarray) -> tuple[float, float]:
-    """The middle 95 %; few test rows may, resampled, be of one class throughout."""
-    known = values[np.isfinite(values)]
-    low, high = np.quantile(known, (0.025, 0.975)) if len(known) else (np.nan,) * 2
-    return float(low), float(high)
 
 
 def _control(zoo: Zoo, view: View, what: str, rows: Rows) -> np.ndarray:

@@ -3,13 +3,17 @@
 import itertools
 from collections.abc import Sequence
 
+import jax
 import numpy as np
 from jaxtyping import Float, Int32
 
+from une_jax import normalise
 from une_jax.report.spaces import Space
 from une_jax.report.tables import Row
 
 BLOCK = 256  # queries at a time
+
+_unit_rows = jax.jit(normalise.unit_rows)
 
 
 def table(
@@ -24,7 +28,7 @@ def table(
     above that, were the pairing random; unknown where there are too few rows.
     """
     names = [space.name for space in found]
-    x = [_unit(space.test[:limit, :k]) for space in found]
+    x = [np.asarray(_unit_rows(space.test[:limit, :k])) for space in found]
     spearman, overlap, spread = agreement(x, neighbours)
     rows = len(x[0])
     chance = min(neighbours, rows - 1) / (rows - 1)
@@ -83,8 +87,3 @@ def _ranks(x: np.ndarray, queries: np.ndarray) -> Int32[np.ndarray, "b others"]:
     others = np.ones(ranks.shape, bool)
     others[places, queries] = False
     return ranks[others].reshape(len(queries), -1) - 1
-
-
-def _unit(x: np.ndarray) -> np.ndarray:
-    x = x.astype(np.float32)
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-30)

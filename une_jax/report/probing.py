@@ -13,11 +13,8 @@ from jaxtyping import Bool, Float, Int
 from une_jax import edits, lda, metrics, probes, splits
 from une_jax.attributes import resolve
 from une_jax.errors import UneError
-from une_jax.report import charts, tables
+from une_jax.report import charts, latents, tables
 from une_jax.zoo import Zoo
-
-# PCA components of the paper's probes (section 4 of the paper), by kind of view.
-COMPONENTS = {"generator": 500, "control": 500, "code": 500, "encoder": 310}
 
 Split = Literal["paper", "identity"]
 Method = Literal["logistic", "raw", "lda"]
@@ -118,15 +115,14 @@ def probe_view(
         raise UneError(
             f"{zoo.path} has no attributes to probe: build it with --attributes"
         )
-    latents = zoo[view]
-    kind = latents.view.kind
+    kind = zoo[view].view.kind
     train, test = rows_of(zoo, split)
-    x, x_test = (_finite(zoo, view, flat(latents[part])) for part in (train, test))
+    x, x_test = (latents.read(zoo, view, part) for part in (train, test))
     y, labels = zoo.attributes[train], zoo.attributes[test]
     if method == "raw":
         probe = _fit(x, y, components=components, l2=l2, raw=True)
     else:
-        components = COMPONENTS[kind] if components is None else components
+        components = latents.COMPONENTS[kind] if components is None else components
         if method == "lda":
             probe = _fit_lda(x, y, components=components)
         else:
@@ -141,21 +137,6 @@ def probe_view(
         scores=np.asarray(scores),
         labels=labels,
     )
-
-
-def _finite(zoo: Zoo, view: str, x: np.ndarray) -> np.ndarray:
-    bad = np.flatnonzero(~np.isfinite(x).all(axis=0))
-    if len(bad):
-        raise UneError(
-            f"{zoo.path}: {view} has NaN or infinite values, in column {bad[0]} and "
-            f"{len(bad) - 1} more; build it anew, or leave the view out"
-        )
-    return x
-
-
-def flat(latents: np.ndarray) -> Float[np.ndarray, "n d"]:
-    """(n, ...) of any float dtype -> (n, d) float32."""
-    return np.asarray(latents, np.float32).reshape(len(latents), -1)
 
 
 def draws(

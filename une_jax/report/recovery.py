@@ -17,10 +17,9 @@ import numpy as np
 from jaxtyping import Array, Float, Float32
 
 from une_jax import maps
-from une_jax.errors import UneError
-from une_jax.miniature import factors, truth
 from une_jax.report import spaces
-from une_jax.report.probing import flat
+from une_jax.report.known import of_zoo
+from une_jax.report.latents import flat
 from une_jax.report.recovered import CONTROL, PCA, SHARED, SIDE_BY_SIDE, K, Recovered
 from une_jax.zoo import Zoo
 
@@ -47,16 +46,7 @@ def prepare(
     Raises:
         UneError: the file is not the truth of these images.
     """
-    found = truth.read(path, zoo.keys)
-    known = [name for name in zoo.attribute_names if name in factors.NAMES]
-    mine = [zoo.attribute_names.index(name) for name in known]
-    theirs = [factors.NAMES.index(name) for name in known]
-    said = np.asarray(found.attributes)[:, theirs]
-    if not known or not np.array_equal(said, zoo.attributes[:, mine]):
-        raise UneError(
-            f"{path} is not the truth of {zoo.path}'s images; give the {truth.FILE} "
-            "that une-jax faces wrote beside them"
-        )
+    found = of_zoo(path, zoo)
     z = np.asarray(found.z)
     kinds = {view.name: view.kind for view in zoo.manifest.views}
     return Study(
@@ -85,7 +75,7 @@ def by_k(study: Study, ks: Sequence[int] = KS) -> list[Recovered]:
     view's own."""
     count = len(study.names)
     parts = {SHARED: (count, *_shared(study, study.names, max(ks)))}
-    parts[PCA] = (count, *_components(*_natural(study), max(ks)))
+    parts[PCA] = (count, *spaces.standardised(*_natural(study), max(ks)))
     for name in study.names:
         parts[f"{name} PCA"] = (1, study.views.train[name], study.views.test[name])
     return [
@@ -138,7 +128,7 @@ def by_n(
         count = len(study.names)
         codes = _shared(fewer, fewer.names, k)
         found.append(_recovered(fewer, SHARED, "n", count, *codes))
-        natural = _components(*_natural(fewer), k)
+        natural = spaces.standardised(*_natural(fewer), k)
         found.append(_recovered(fewer, PCA, "n", count, *natural))
         both = _side_by_side(fewer)
         found.append(_recovered(fewer, SIDE_BY_SIDE, "n", count, *both))
@@ -194,18 +184,6 @@ def _natural(study: Study) -> tuple[np.ndarray, np.ndarray]:
         train.append((x - mean) / size)
         test.append((x_new - mean) / size)
     return np.concatenate(train, axis=1), np.concatenate(test, axis=1)
-
-
-def _components(
-    x: np.ndarray, new: np.ndarray, k: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The first principal components of centred columns, standardised."""
-    values, vectors = np.linalg.eigh(x.T @ x)
-    values, basis = np.maximum(values[::-1][:k], 0), vectors[:, ::-1][:, :k]
-    keep = values > 1e-6 * values[0]
-    spread = np.sqrt(np.where(keep, values, 1.0) / len(x))
-    basis = (basis / spread)[:, keep].astype(np.float32)
-    return x @ basis, new @ basis
 
 
 def _recovered(

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 from une_jax import cca, cknna, neighbours, permutation, shape, similarity
 from une_jax.errors import UneError
 from une_jax.report import charts, figures
-from une_jax.report.probing import flat
+from une_jax.report.latents import flat, require_finite
 from une_jax.report.tables import Row
 from une_jax.zoo import Zoo
 
@@ -210,12 +210,7 @@ def _between(
 
 
 def _check(view: str, x: Float[np.ndarray, "n d"]) -> None:
-    wrong = ~np.isfinite(x).all(axis=0)
-    if wrong.any():
-        raise UneError(
-            f"view {view!r} has values that are not finite, first in column "
-            f"{np.flatnonzero(wrong)[0]}: build it anew, or leave it out with --view"
-        )
+    require_finite(view, x)
     if not x.std(axis=0).any():
         raise UneError(
             f"view {view!r} is the same in all rows: leave it out with --view"

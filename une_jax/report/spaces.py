@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from une_jax import gcca, grams
 from une_jax.errors import UneError
-from une_jax.report.probing import COMPONENTS, flat
+from une_jax.report import latents
 from une_jax.report.published import model_of
 from une_jax.zoo import Zoo
 
@@ -93,13 +93,13 @@ def prepare(
         raise UneError(f"{zoo.path} has too few train or test rows: 3 of each at least")
     train, test = {}, {}
     for view in views:
-        x, new = (flat(zoo[view][r]) for r in rows.values())
-        for values in (x, new):
-            if not np.isfinite(values).all():
-                bad = int(np.argwhere(~np.isfinite(values))[0, 1])
-                raise UneError(f"{zoo.path}: {view} has a value that is no number in column {bad}")  # fmt: skip
-        most = COMPONENTS[zoo[view].view.kind] if components is None else components
-        train[view], test[view] = _components(x, new, most)
+        x, new = (latents.read(zoo, view, r) for r in rows.values())
+        most = (
+            latents.COMPONENTS[zoo[view].view.kind]
+            if components is None
+            else components
+        )
+        train[view], test[view] = standardised(x, new, most)
         done()
     return Views(zoo=zoo, train=train, test=test)
 
@@ -196,10 +196,13 @@ def _most(prepared: Views, views: Sequence[str], k: int) -> int:
     return min(k, columns, len(prepared.train[views[0]]) - 1)
 
 
-def _components(
+def standardised(
     x: Float[np.ndarray, "n d"], new: Float[np.ndarray, "m d"], most: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Standardised principal components, the largest first; null ones left out."""
+) -> tuple[Float[np.ndarray, "n _"], Float[np.ndarray, "m _"]]:
+    """Standardised principal components, the largest first; null ones left out.
+
+    ``most`` of them at most, of the rows ``x``; ``new`` ones in the same units.
+    """
     moments = _of([jnp.asarray(x)])
     c = min(most, x.shape[1], len(x) - 1)
     basis = np.asarray(_principal(moments, c, view=0))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from une_jax import gcca, grams
 from une_jax.errors import UneError
-from une_jax.report.probing import COMPONENTS, flat
+from une_jax.report import latents
 from une_jax.report.spaces import RHO
 from une_jax.zoo import Zoo
 
@@ -38,10 +38,7 @@ def fit(
     total = None
     for start in range(0, len(rows), block):
         some = rows[start : start + block]
-        part = _of([jnp.asarray(flat(zoo[v][some])) for v in views])
-        for view, mean in zip(views, part.means, strict=True):
-            if not bool(jnp.isfinite(mean).all()):
-                raise UneError(f"{zoo.path}: {view} has a value that is no number")
+        part = _of([jnp.asarray(latents.read(zoo, v, some)) for v in views])
         total = part if total is None else _add(total, part)
         done(len(some))
     if total is None:
@@ -57,4 +54,4 @@ def fit(
 
 
 def _columns(zoo: Zoo, view: str, components: int | None) -> int:
-    return COMPONENTS[zoo[view].view.kind] if components is None else components
+    return latents.COMPONENTS[zoo[view].view.kind] if components is None else components

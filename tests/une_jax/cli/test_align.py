@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from une_jax import zoo
-from une_jax.report import alignment, probing
+from une_jax.report import alignment, latents, probing
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_mapped_noise_has_the_means_direction_and_noise_s_length(built):
     opened = zoo.open(built)
     rows = opened.split("test")
     plain, long, fresh = mapped_noise(opened, "eyes", "tiny", rows, None).values()
-    train = probing.flat(opened["tiny"][opened.split("train")])
+    train = latents.flat(opened["tiny"][opened.split("train")])
     length = np.linalg.norm(train, axis=1).mean()
     shape = (len(rows), -1)
     norms = [np.linalg.norm(x.reshape(shape), axis=1) for x in (plain, long, fresh)]
