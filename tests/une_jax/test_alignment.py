@@ -7,7 +7,7 @@ import pytest
 
 from une_jax import zoo
 from une_jax.errors import UneError
-from une_jax.report import alignment, probing
+from une_jax.report import alignment, latents, probing
 
 
 @pytest.fixture
@@ -155,11 +155,13 @@ def test_says_what_it_needs(built, monkeypatch):
     with pytest.raises(UneError, match="2 train and 5 test rows: too few"):
         alignment.table(opened, ["eyes", "tiny"], limit=2)
 
-    def broken(latents):
-        x = latents.flat(latents)
+    flat = latents.flat
+
+    def broken(of):
+        x = flat(of)
         x[1, 3] = np.nan
         return x
 
-    monkeypatch.setattr(alignment, "flat", broken)
+    monkeypatch.setattr(latents, "flat", broken)
     with pytest.raises(UneError, match="view 'eyes' has values .* column 3"):
         alignment.table(opened, ["eyes", "tiny"])
