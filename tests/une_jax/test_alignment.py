@@ -7,7 +7,7 @@ import pytest
 
 from une_jax import zoo
 from une_jax.errors import UneError
-from une_jax.report import alignment, latents, probing
+from une_jax.report import alignment, figures, latents, probing
 
 
 @pytest.fixture
@@ -137,10 +137,10 @@ def test_the_figure_has_a_cell_for_each_pair(rows, monkeypatch):
 
     def heatmap(values, names, columns, **labels):
         drawn.update(values=values, names=names, columns=columns)
-        return b"png"
+        return figures.Drawing(b"png", b"svg")
 
     monkeypatch.setattr(alignment.figures, "heatmap", heatmap)
-    assert alignment.figure(list(rows.values())) == b"png"
+    assert alignment.figure(list(rows.values())) == (b"png", b"svg")
     assert drawn["names"] == drawn["columns"] == ["tiny", "tiny.x0", "eyes"]
     assert np.isnan(np.diag(drawn["values"])).all()
     assert drawn["values"][2, 0] == rows["eyes", "tiny"]["r2"]

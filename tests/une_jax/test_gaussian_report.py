@@ -97,8 +97,8 @@ def test_joint_tests_see_the_lengths(tmp_path):
     assert found["Rademacher coordinates"]["dispersion"] < 0.5
 
 
-def test_the_figure_is_a_png(rows):
-    assert gaussian.figure(list(rows.values())).startswith(b"\x89PNG")
+def test_the_figure_is_drawn(rows):
+    assert gaussian.figure(list(rows.values())).png.startswith(b"\x89PNG")
 
 
 def test_values_without_a_test_are_named(tmp_path):

@@ -131,7 +131,7 @@ def test_the_table_counts_dimensions_and_the_figure_draws(study):
     assert row["R2 nuisances"] == pytest.approx(r.r2[20:].mean())
     assert np.cos(np.radians(row["angle 1"])) == pytest.approx(r.correlations[0])
     assert row["angle 1"] < row["angle 16"] < 40 < 60 < row["angle 32"]
-    assert recovered.figure(found).startswith(b"\x89PNG")
+    assert recovered.figure(found).png.startswith(b"\x89PNG")
 
 
 def test_held_out_correlations_are_planted_ones_and_chance_is_near_zero():

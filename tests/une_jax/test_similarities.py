@@ -134,8 +134,11 @@ def test_wide_has_a_line_a_pair_and_figures_are_drawn(rows):
         ("b", "c"),
     ]
     assert len(wide[0]) == 2 + 8
-    for png in (similarities.figure(rows), similarities.heatmap(rows, "mutual kNN")):
-        assert png.startswith(b"\x89PNG")
+    for drawing in (
+        similarities.figure(rows),
+        similarities.heatmap(rows, "mutual kNN"),
+    ):
+        assert drawing.png.startswith(b"\x89PNG")
     with pytest.raises(UneError, match="no measure 'kNN'; there are CKA"):
         similarities.heatmap(rows, "kNN")
 

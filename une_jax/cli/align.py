@@ -1,7 +1,7 @@
 """``une-jax align``: how well each view predicts each other, and what is lost."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
@@ -10,6 +10,9 @@ from une_jax.cli.analysis import Analysis
 from une_jax.cli.options import OWN_DEFAULT
 from une_jax.errors import UneError
 from une_jax.report import tables
+
+if TYPE_CHECKING:
+    from une_jax.report.figures import Drawing
 
 SHOWN = 8  # images of --decode
 # What is printed of the table; --csv and --json have all.
@@ -105,7 +108,7 @@ class Align(Analysis):
 
 def decoded(
     opened: zoo.Zoo, source: str, wanted: str | None, limit: int | None = None
-) -> bytes:
+) -> "Drawing":
     """Test images from their own noise, and from what ``source`` says of that noise.
 
     The ridge map gives the noise's mean, which is shorter than noise is; so that is also
@@ -139,7 +142,7 @@ def decoded(
     own = np.asarray(opened[view.name][shown], np.float32)
     strips = {f"{view.name}'s own noise": own} | guesses
     grid = np.stack([pictures(noise) for noise in strips.values()])
-    return figures.sheet(grid, rows=list(strips))
+    return figures.framed(figures.sheet(grid, rows=list(strips)))
 
 
 def mapped_noise(

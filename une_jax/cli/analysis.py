@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -12,6 +12,9 @@ from une_jax.errors import UneError
 from une_jax.report import tables
 from une_jax.zoo import Zoo
 from une_jax.zoo.atomic import write_bytes_atomically
+
+if TYPE_CHECKING:
+    from une_jax.report.figures import Drawing  # matplotlib takes a second
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,15 +28,17 @@ class Analysis:
     csv: Annotated[Path | None, OWN_DEFAULT] = None
     """also write the table there"""
     figure: Annotated[Path | None, OWN_DEFAULT] = None
-    """also draw it, as PNG, there"""
+    """also draw it there, as PNG or SVG by the file's name"""
     json: Json = False
 
     def views(self, opened: Zoo, *kinds: str) -> tuple[str, ...]:
         """The views asked for, or all of these kinds.
 
         Raises:
-            UneError: there is none, or a view asked for is not there.
+            UneError: there is none, or a view asked for is not there; --figure is of
+                another kind.
         """
+        self.check_figure()
         for name in self.view:
             opened[name]  # the error lists those there are
         named = tuple(v.name for v in opened.manifest.views if v.kind in kinds)
@@ -41,10 +46,22 @@ class Analysis:
             raise UneError(f"{opened.path} has no {' or '.join(kinds)} view")
         return self.view or named
 
-    def write(self, rows: Sequence[tables.Row], png: bytes | None = None) -> None:
+    def check_figure(self) -> None:
+        """Before the work, not after it.
+
+        Raises:
+            UneError: --figure names neither a PNG nor an SVG file.
+        """
+        if self.figure and self.figure.suffix.lower() not in (".png", ".svg"):
+            raise UneError(f"--figure {self.figure}: end its name in .png or .svg")
+
+    def write(
+        self, rows: Sequence[tables.Row], drawing: "Drawing | None" = None
+    ) -> None:
         """``--csv`` and ``--figure``, where given."""
         if self.csv:
             tables.write_csv(self.csv, rows)
-        if self.figure and png is not None:
+        if self.figure and drawing is not None:
             self.figure.parent.mkdir(parents=True, exist_ok=True)
-            write_bytes_atomically(self.figure, png)
+            vector = self.figure.suffix.lower() == ".svg"
+            write_bytes_atomically(self.figure, drawing.svg if vector else drawing.png)

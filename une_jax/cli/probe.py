@@ -34,6 +34,7 @@ class Probe(Analysis):
             raise UneError(f"replicates is {self.replicates}; use 0 or more")
         opened = zoo.open(self.zoo)
         names = opened.attribute_names
+        self.check_figure()
         views = self.view or probing.spaces(opened)
         probed, drawn = [], {}
         with Progress(len(views), "probing", unit="view") as progress:

@@ -67,8 +67,8 @@ class Report:
         lead = f"{opened.rows.num_rows} images, seen in {_listed(opened)}."
         html = page.page("What this noise knows", lead, sections)
         self.out.mkdir(parents=True, exist_ok=True)
-        for name, png in made.figures.items():
-            (self.out / f"{name}.png").write_bytes(png)
+        for name, data in made.figures.items():
+            (self.out / name).write_bytes(data)
         (self.out / "index.html").write_text(html, encoding="utf-8")
         return {"report": str(self.out / "index.html"), **made.numbers}
 

@@ -36,13 +36,17 @@ class Sections:
             probing.probe_view(opened, name) for name in probing.spaces(opened)
         ]
         self.test = opened.split("test")
-        self.figures: dict[str, bytes] = {}
+        self.figures: dict[str, bytes] = {}  # by file name
         self.numbers: dict[str, Any] = {}
 
-    def _figure(self, name: str, png: bytes, caption: str) -> str:
+    def _sheet(self, name: str, png: bytes, caption: str) -> str:
         name = re.sub(r"\W+", "_", name)
-        self.figures[name] = png
+        self.figures[f"{name}.png"] = png
         return page.figure(png, caption)
+
+    def _chart(self, name: str, drawing: figures.Drawing, caption: str) -> str:
+        self.figures[f"{name}.svg"] = drawing.svg
+        return self._sheet(name, drawing.png, caption)
 
     def _origin(self, g: Generator, rows: np.ndarray) -> dict[str, np.ndarray]:
         """What the zoo holds of these images that gives them back."""
@@ -79,7 +83,7 @@ class Sections:
                 )
             png = figures.sheet(np.stack(strips), rows=labels)
             caption = f"Held-out images, and the same decoded from {g.name}'s noise."
-            blocks.append(self._figure(f"round_trip_{g.name}", png, caption))
+            blocks.append(self._sheet(f"round_trip_{g.name}", png, caption))
         return page.Section("There and back", blocks)
 
     def samples(self, prompts: tuple[str, ...]) -> page.Section:
@@ -109,7 +113,7 @@ class Sections:
                 said += f" at guidance {g.settings.guidance:g}"
             caption = f"{g.name}: {said}{listed}.{note}"
             png = figures.sheet(np.stack(strips), rows=labels)
-            blocks.append(self._figure(f"samples_{g.name}", png, caption))
+            blocks.append(self._sheet(f"samples_{g.name}", png, caption))
         return page.Section("Samples", blocks)
 
     def probes(self, truth: np.ndarray | None) -> page.Section:
@@ -136,7 +140,7 @@ class Sections:
             high=1.0,
         )
         caption = "Test AUC of each attribute's linear probe (rows), by view."
-        blocks.append(self._figure("probes", chart, caption))
+        blocks.append(self._chart("probes", chart, caption))
         if controls:
             blocks.append(
                 page.paragraph(
@@ -180,7 +184,7 @@ class Sections:
             "others. R² is the mean over a target's dimensions, on the test rows; the "
             "penalty is chosen by leave-one-out on the training rows."
         )
-        blocks = [page.paragraph(text), self._figure("maps", chart, caption)]
+        blocks = [page.paragraph(text), self._chart("maps", chart, caption)]
         return page.Section(title, blocks)
 
     def edits(self, wanted: tuple[str, ...]) -> page.Section:
@@ -218,7 +222,7 @@ class Sections:
             for i, (file, what, _) in enumerate(walks):
                 png = figures.sheet(grid[:, i], columns=columns)
                 caption = f"{name.replace('_', ' ')}: {what}."
-                blocks.append(self._figure(f"edit_{name}_{file}", png, caption))
+                blocks.append(self._sheet(f"edit_{name}_{file}", png, caption))
         return page.Section("Edits", blocks)
 
 

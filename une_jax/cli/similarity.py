@@ -50,14 +50,14 @@ class Similarity(Analysis):
                 found.append(pair)
                 bar.add(1)
         table = similarities.table(found, similarities.kinds_of(opened))
-        png = None
+        drawing = None
         if self.figure:
-            png = (
+            drawing = (
                 similarities.heatmap(table, self.heatmap)
                 if self.heatmap
                 else similarities.figure(table)
             )
-        self.write(table, png)
+        self.write(table, drawing)
         return {
             "zoo": str(self.zoo),
             "views": list(views),

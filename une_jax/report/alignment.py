@@ -156,7 +156,7 @@ def table(
     return rows
 
 
-def figure(rows: Sequence[Row], column: str = "r2") -> bytes:
+def figure(rows: Sequence[Row], column: str = "r2") -> figures.Drawing:
     """A column of the table as a heatmap, from each view (row) to each other."""
     sources = list(dict.fromkeys(str(row["source"]) for row in rows))
     targets = list(dict.fromkeys(str(row["target"]) for row in rows))

@@ -1,4 +1,4 @@
-"""Charts of an analysis: lines and dots, in one style, as PNG bytes."""
+"""Charts of an analysis: lines and dots, in one style."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -7,10 +7,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from une_jax.report.figures import as_png
+from une_jax.report.figures import CHART_INK, Drawing, drawn
 
 # Okabe and Ito's colours, which the colour-blind can tell apart (yellow left out).
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", CHART_INK)
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
 
 
@@ -35,7 +35,7 @@ def lines(
     levels: Mapping[str, float] | None = None,
     y_range: tuple[float, float] | None = None,
     top: tuple[str, Shaped[np.ndarray, " n"]] | None = None,
-) -> bytes:
+) -> Drawing:
     """One line a series over ``x``; ``levels`` are named horizontal lines.
 
     Series of a name that ends in " (control)" are dashed and grey. ``top`` is another
@@ -78,7 +78,7 @@ def panels(
     y_label: str,
     columns: int = 2,
     y_range: tuple[float, float] | None = None,
-) -> bytes:
+) -> Drawing:
     """Charts of lines on one scale; a series has one look in all, and one legend."""
     rows = -(-len(parts) // columns)
     figure, grid = plt.subplots(
@@ -108,7 +108,7 @@ def panels(
     for axes in grid.flat[len(parts) :]:
         axes.set_axis_off()
     _legend(figure, handles)
-    return as_png(figure)
+    return drawn(figure)
 
 
 def dots(
@@ -118,7 +118,7 @@ def dots(
     x_label: str,
     levels: Mapping[str, float] | None = None,
     x_range: tuple[float, float] | None = None,
-) -> bytes:
+) -> Drawing:
     """One row a name, one dot a series in it, with its interval where it has one.
 
     Series of a name that ends in " (control)" are grey and hollow.
@@ -196,13 +196,13 @@ def _styles(series: Series) -> list[tuple[str, str, str]]:
     ]
 
 
-def _finish(figure: plt.Figure, axes: plt.Axes, count: int) -> bytes:
+def _finish(figure: plt.Figure, axes: plt.Axes, count: int) -> Drawing:
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     if count > 1:
         handles, names = axes.get_legend_handles_labels()
         _legend(figure, dict(zip(names, handles, strict=True)))
-    return as_png(figure)
+    return drawn(figure)
 
 
 def _legend(figure: plt.Figure, handles: Mapping[str, Any]) -> None:

@@ -1,7 +1,13 @@
-"""Figures: charts with matplotlib, sheets of images with Pillow."""
+"""Figures: charts with matplotlib, sheets of images with Pillow.
 
+A chart is drawn twice, as PNG for a slide and as SVG for a page or a paper. Its ink has
+one colour, so that a page can change it where the reader prefers dark.
+"""
+
+import base64
 import io
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import matplotlib
 
@@ -13,6 +19,21 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 INK, PAPER = (40, 40, 48), (255, 255, 255)
+CHART_INK = "#28282f"  # of a chart's lines and letters, and of nothing else
+matplotlib.rc("text", color=CHART_INK)
+matplotlib.rc("axes", labelcolor=CHART_INK, edgecolor=CHART_INK)
+matplotlib.rc("xtick", color=CHART_INK)
+matplotlib.rc("ytick", color=CHART_INK)
+matplotlib.rc("font", family="DejaVu Sans")
+# Letters stay letters: to search, to edit, and small. The same numbers, the same file.
+matplotlib.rc("svg", fonttype="none", hashsalt="une-jax")
+
+
+class Drawing(NamedTuple):
+    """A chart as the bytes of a PNG file, and of an SVG file without a background."""
+
+    png: bytes
+    svg: bytes
 
 
 def heatmap(
@@ -23,8 +44,8 @@ def heatmap(
     label: str,
     low: float,
     high: float,
-) -> bytes:
-    """Numbers as a coloured grid with the values written in it, as PNG bytes.
+) -> Drawing:
+    """Numbers as a coloured grid with the values written in it.
 
     Colours run from ``low`` to ``high``; unknown values (NaN) are left blank.
     """
@@ -34,21 +55,42 @@ def heatmap(
     for (i, j), value in np.ndenumerate(values):
         if np.isfinite(value):
             dark = (value - low) / (high - low) < 0.6
-            ink = "white" if dark else "black"
+            ink = "#ffffff" if dark else "#101014"
             axes.text(j, i, f"{value:.2f}", color=ink, size=8, ha="center", va="center")
     axes.set_yticks(np.arange(len(rows)), [name.replace("_", " ") for name in rows])
     axes.set_xticks(np.arange(len(columns)), columns, rotation=35, ha="right")
     axes.tick_params(length=0)
     figure.colorbar(shown, ax=axes, label=label, pad=0.02, aspect=40)
-    return as_png(figure)
+    return drawn(figure)
 
 
-def as_png(figure: plt.Figure) -> bytes:
-    """The figure as a PNG file, closed."""
-    stream = io.BytesIO()
-    figure.savefig(stream, dpi=130, metadata={"Software": None})
+def drawn(figure: plt.Figure) -> Drawing:
+    """The figure as files, closed.
+
+    >>> drawn(plt.figure(figsize=(1, 1))).svg[:5]
+    b'<?xml'
+    """
+    png, svg = io.BytesIO(), io.BytesIO()
+    figure.savefig(png, dpi=130, metadata={"Software": None})
+    bare = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(svg, format="svg", transparent=True, metadata=bare)
     plt.close(figure)
-    return stream.getvalue()
+    # Verdana has the same widths, where DejaVu is not installed.
+    fonts = b"font-family: 'DejaVu Sans', Verdana, sans-serif"
+    named = svg.getvalue().replace(b"font-family: 'DejaVu Sans'", fonts)
+    return Drawing(png.getvalue(), named)
+
+
+def framed(png: bytes) -> Drawing:
+    """A sheet of images as a drawing: the SVG file holds the PNG."""
+    with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
+        w, h = image.size
+    data = base64.b64encode(png).decode()
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {w} {h}">'
+        f'<image width="{w}" height="{h}" href="data:image/png;base64,{data}"/></svg>\n'
+    )
+    return Drawing(png, svg.encode())
 
 
 def sheet(

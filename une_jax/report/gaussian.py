@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from une_jax import gaussianity, multiple_testing, multivariate, pca, projections
 from une_jax.errors import UneError
 from une_jax.report import charts
+from une_jax.report.figures import Drawing
 from une_jax.report.latents import flat, require_finite
 from une_jax.report.tables import Row
 from une_jax.zoo import Zoo
@@ -172,7 +173,7 @@ def critical_values(protocol: Protocol) -> dict[str, float]:
     }
 
 
-def figure(rows: Sequence[Row]) -> bytes:
+def figure(rows: Sequence[Row]) -> Drawing:
     """Acceptance of random projections by the three tests, with 95 % intervals."""
     rows = [row for row in rows if row["directions"] == "random"]
     series = {}

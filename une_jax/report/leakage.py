@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Float32, PRNGKeyArray
 from une_jax import metrics, probes, residual
 from une_jax.errors import UneError
 from une_jax.report import charts
+from une_jax.report.figures import Drawing
 from une_jax.report.latents import COMPONENTS, flat
 from une_jax.report.probing import interval
 from une_jax.report.tables import Row
@@ -188,7 +189,7 @@ def table(found: list[Reading]) -> list[Row]:
     return rows
 
 
-def figure(found: list[Reading]) -> bytes:
+def figure(found: list[Reading]) -> Drawing:
     """Mean AUC of each kind: by t where there are several, else by view."""
     levels = sorted({(r.t, r.signal) for r in found if r.t is not None})
     if len(levels) > 1 and len({r.view for r in found}) == 1:

@@ -14,6 +14,7 @@ from une_jax import edits, lda, metrics, probes, splits
 from une_jax.attributes import resolve
 from une_jax.errors import UneError
 from une_jax.report import charts, latents, tables
+from une_jax.report.figures import Drawing
 from une_jax.zoo import Zoo
 
 Split = Literal["paper", "identity"]
@@ -198,7 +199,7 @@ def figure(
     names: tuple[str, ...],
     probed: list[ViewProbe],
     drawn: Mapping[str, metrics.ProbeMetrics],
-) -> bytes:
+) -> Drawing:
     """AUC of every attribute in every view, with its interval; the easiest first."""
     order = np.argsort(-np.nan_to_num(np.asarray(probed[0].metrics.auc), nan=-1.0))
     at = [*(int(a) for a in order), len(names)]

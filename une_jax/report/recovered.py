@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from une_jax.miniature import factors
 from une_jax.report import charts
+from une_jax.report.figures import Drawing
 from une_jax.report.tables import Row
 
 K = factors.DIM  # dimensions kept where something else is varied
@@ -55,7 +56,7 @@ def table(found: Sequence[Recovered]) -> list[Row]:
     return rows
 
 
-def figure(found: Sequence[Recovered]) -> bytes:
+def figure(found: Sequence[Recovered]) -> Drawing:
     """R² of z by k, by the number of views, by n; and the canonical correlations."""
     parts = []
     best = _best_view(found)

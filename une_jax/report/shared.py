@@ -10,6 +10,7 @@ from jaxtyping import Bool
 from une_jax import gcca, probes, shared_dimensions
 from une_jax.errors import UneError
 from une_jax.report import charts
+from une_jax.report.figures import Drawing
 from une_jax.report.published import SIXTEEN, model_of
 from une_jax.report.spaces import CONTROL, KS, RHO, Space, Views, ridge
 from une_jax.report.tables import Row
@@ -92,7 +93,7 @@ def dimensions(
     return rows
 
 
-def figure(rows: Sequence[Row], *, measure: str = "AUC") -> bytes:
+def figure(rows: Sequence[Row], *, measure: str = "AUC") -> Drawing:
     """Figure 6: a measure against k, a line a space."""
     of: dict[str, dict[int, float]] = {}
     for row in rows:

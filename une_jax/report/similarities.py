@@ -297,7 +297,7 @@ def wide(rows: Sequence[Row], column: str) -> list[Row]:
     return list(out.values())
 
 
-def figure(rows: Sequence[Row]) -> bytes:
+def figure(rows: Sequence[Row]) -> figures.Drawing:
     """Excess over chance by measure, one colour a kind of pairs: mean and range."""
     single = [row for row in rows if not row["selected"]]
     names = list(dict.fromkeys(str(row["measure"]) for row in single))
@@ -328,7 +328,7 @@ def _importance(kind: str) -> tuple[bool, str]:
     return (not kind.endswith("encoder"), kind)
 
 
-def heatmap(rows: Sequence[Row], measure: str) -> bytes:
+def heatmap(rows: Sequence[Row], measure: str) -> figures.Drawing:
     """One measure's excess for every two views."""
     single = [r for r in rows if not r["selected"] and r["measure"] == measure]
     if not single:

@@ -12,7 +12,7 @@ def shared(run, built, tmp_path_factory):
     folder = tmp_path_factory.mktemp("gcca")
     ran = run(
         "gcca", built, "--k", 4, 2, "--permutations", 9, "--json",
-        "--csv", folder / "t.csv", "--figure", folder / "f.png",
+        "--csv", folder / "t.csv", "--figure", folder / "f.svg",
     )  # fmt: skip
     assert ran.code == 0, ran.err
     return ran.json, folder
@@ -53,7 +53,7 @@ def test_csv_and_figure_are_written(shared):
     np.testing.assert_allclose(
         [float(row["AUC"]) for row in rows], [row["AUC"] for row in result["table"]]
     )
-    assert (folder / "f.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "f.svg").read_bytes().startswith(b"<?xml")
 
 
 @pytest.mark.parametrize(
@@ -65,6 +65,7 @@ def test_csv_and_figure_are_written(shared):
         (("--permutations", 0), "--permutations is 0"),
         (("--limit", 2), "--limit is 2; use 3 or more"),
         (("--components", 0), "--components is 0"),
+        (("--figure", "f.jpg"), "--figure f.jpg: end its name in .png or .svg"),
         (("--view", "tiny", "iris"), "has no view 'iris'"),
     ],
 )
