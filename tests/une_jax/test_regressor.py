@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from une_jax.miniature import effect, factors, regressor, render
+from une_jax import effect
+from une_jax.miniature import factors, regressor, render
 
 N = 512
 
@@ -44,7 +45,7 @@ def test_a_change_of_one_score_is_read_as_that_one(params, truth):
             seen(params, truth._replace(scores=truth.scores.at[:, i].set(at + d)))
             for d in (-0.7, 0.7)
         )
-        found = effect.measure(low, high, i)
+        found = effect.measure(effect.Reading(*low), effect.Reading(*high), i)
         assert float(found.intended.mean()) > 0.8, name
         others = np.delete(np.abs(np.asarray(found.change).mean(0)), i)
         assert others.max() < 0.35 * float(found.intended.mean()), name

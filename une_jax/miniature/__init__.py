@@ -2,7 +2,7 @@
 
 ``factors`` draws the true latent of a face, ``render`` paints it, ``captions`` puts it
 into words, ``truth`` keeps it beside image files. ``regressor`` reads it off pixels, so
-that ``effect`` can measure an edit. ``models/`` holds the trained members in the
+that ``une_jax.effect`` can measure an edit. ``models/`` holds the trained members in the
 published on-disk layouts.
 """
 
