@@ -43,7 +43,12 @@ from transformers import (
 )
 from transformers.core_model_loading import revert_weight_conversion
 
-OUT = Path(__file__).resolve().parent.parent / "tests" / "ports" / "goldens"
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from scripts.reference_lpips import Lpips  # noqa: E402
+
+OUT = ROOT / "tests" / "ports" / "goldens"
 DIFFUSERS, TRANSFORMERS = "diffusion_pytorch_model.safetensors", "model.safetensors"
 OPEN_CLIP = "open_clip_model.safetensors"
 CROSS = ("CrossAttnDownBlock2D", "CrossAttnUpBlock2D")
@@ -77,6 +82,8 @@ def write(
     weights = scattered(model, seed=0).state_dict()
     if case.startswith("dino"):  # whose published names transformers 5 left
         weights = revert_weight_conversion(model, weights)
+    if case.startswith("lpips"):
+        weights = model.tensors()
     for name, tensor in weights.items():
         for new, old in rename.items():
             name = name.replace(f"attentions.0.{new}.", f"attentions.0.{old}.")
@@ -94,6 +101,9 @@ def write(
 def _config(model: Any, file: str, folder: Path) -> None:
     if file == OPEN_CLIP:
         name, raw = "open_clip_config.json", {"model_cfg": MODEL_CFG}
+    elif isinstance(model, Lpips):
+        name, raw = "config.json", {"backbone": model.backbone, "version": "0.1"}
+        raw |= {"architectures": ["LPIPS"], "channels": list(model.channels)}
     else:
         name, raw = "config.json", model.config.to_diff_dict()
         raw |= {"architectures": [type(model).__name__]}
@@ -206,6 +216,15 @@ def dino_example(model: Any, rng: np.random.Generator) -> Golden:
         tokens = model(nchw(pixels), **asked).last_hidden_state
         golden |= {f"{shape}_pixels": pixels, f"{shape}_tokens": tokens.numpy()}
     return golden
+
+
+def lpips_example(model: Any, rng: np.random.Generator) -> Golden:
+    """Images that differ everywhere, a little, and not at all; and the features."""
+    a, b = rng.uniform(-1, 1, (2, 3, 35, 47, 3)).astype(np.float32)
+    b[1] = 0.9 * a[1] + 0.1 * b[1]
+    b[2] = a[2]
+    stages = {f"stage_{i}": nhwc(x) for i, x in enumerate(model.stages(nchw(a)))}
+    return {"a": a, "b": b, "distance": model(nchw(a), nchw(b)).numpy(), **stages}
 
 
 UNET = {
@@ -381,6 +400,16 @@ def dinov3() -> Any:
     )
 
 
+def lpips_alex() -> Any:
+    """AlexNet's strides and pools."""
+    return Lpips("alex", (6, 8, 10, 8, 4)).spread()
+
+
+def lpips_vgg() -> Any:
+    """VGG16's thirteen convolutions."""
+    return Lpips("vgg", (4, 6, 8, 8, 4)).spread()
+
+
 def main(wanted: Sequence[str]) -> None:
     """Write these goldens, or all."""
     for case, file, model, example, rename in (
@@ -397,6 +426,8 @@ def main(wanted: Sequence[str]) -> None:
         ("dinov2", TRANSFORMERS, dinov2, dino_example, {}),
         ("dinov2_registers", TRANSFORMERS, dinov2_registers, dino_example, {}),
         ("dinov3", TRANSFORMERS, dinov3, dino_example, {}),
+        ("lpips_alex", TRANSFORMERS, lpips_alex, lpips_example, {}),
+        ("lpips_vgg", TRANSFORMERS, lpips_vgg, lpips_example, {}),
     ):
         if wanted and case not in wanted:
             continue

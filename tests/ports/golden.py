@@ -35,7 +35,7 @@ def file_name(case: str) -> str:
     """What the library of its model calls its weights."""
     if case == "open_clip":
         return OPEN_CLIP
-    return TRANSFORMERS if case.startswith(("clip", "dino")) else DIFFUSERS
+    return TRANSFORMERS if case.startswith(("clip", "dino", "lpips")) else DIFFUSERS
 
 
 def copy(case: str, to: Path, weights: dict[str, np.ndarray] | None = None) -> str:

@@ -16,7 +16,7 @@ import pytest
 from golden import arrays, folder
 from jax import export
 
-from ports import clip, dino, dinov2, dinov3, unet, vae
+from ports import clip, dino, dinov2, dinov3, lpips, unet, vae
 from ports.conditioning import Condition
 from ports.port import define
 
@@ -103,6 +103,9 @@ PROGRAMS: dict[str, Callable[[], Program]] = {
     "dinov2 registers": lambda: of_golden(dinov2, "dinov2_registers", SQUARE),
     "dinov3": lambda: of_golden(dinov3, "dinov3", SQUARE),
     "dinov3 bf16": lambda: of_golden(dinov3, "dinov3", SQUARE, **BFLOAT16),
+    "lpips alex": lambda: of_golden(lpips, "lpips_alex", ("a", "b")),
+    "lpips vgg": lambda: of_golden(lpips, "lpips_vgg", ("a", "b")),
+    "lpips vgg bf16": lambda: of_golden(lpips, "lpips_vgg", ("a", "b"), **BFLOAT16),
 }
 
 

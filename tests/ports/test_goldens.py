@@ -7,7 +7,7 @@ import pytest
 from closeness import rel
 from golden import arrays, folder
 
-from ports import clip, dino, dinov2, dinov3, unet, vae
+from ports import clip, dino, dinov2, dinov3, lpips, unet, vae
 from ports.conditioning import Condition
 
 TOLERANCE = 2e-5
@@ -88,3 +88,16 @@ def test_dino(case, family):
         tokens = [features.cls, features.registers, features.patches]
         tokens = jnp.concatenate([x.reshape(2, -1, 24) for x in tokens], axis=1)
         assert rel(tokens, g[f"{shape}_tokens"]) <= TOLERANCE
+
+
+@pytest.mark.parametrize("case", ["lpips_alex", "lpips_vgg"])
+def test_lpips(case):
+    """Pairs that differ, nearly agree and are equal; features at five depths."""
+    port, g = lpips.load(folder(case)), arrays(case)
+    apply = jax.jit(port.apply, static_argnames="method")
+    distance = apply(port.params, g["a"], g["b"])
+    assert rel(distance, g["distance"]) <= TOLERANCE
+    np.testing.assert_allclose(distance, g["distance"], rtol=1e-4, atol=1e-13)
+    assert g["distance"][2] == 0 < 5 * g["distance"][1] < g["distance"][0]
+    for i, x in enumerate(apply(port.params, g["a"], method="stages")):
+        assert rel(x, g[f"stage_{i}"]) <= TOLERANCE

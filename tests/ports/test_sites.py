@@ -9,7 +9,7 @@ import pytest
 from closeness import rel
 from golden import arrays, folder
 
-from ports import clip, dino, dinov2, dinov3, unet, vae
+from ports import clip, dino, dinov2, dinov3, lpips, unet, vae
 from ports.sites import SiteError
 
 
@@ -31,6 +31,11 @@ def dino_case(family, name):
     return family.load(folder(name)), (arrays(name)["rectangle_pixels"],)
 
 
+def lpips_case():
+    g = arrays("lpips_vgg")
+    return lpips.load(folder("lpips_vgg")), (g["a"], g["b"])
+
+
 VIT = ["block.0", "block.1", "norm"]
 
 CASES = {
@@ -48,6 +53,7 @@ CASES = {
     "dino": (ft.partial(dino_case, dino, "dino"), VIT),
     "dinov2": (ft.partial(dino_case, dinov2, "dinov2_registers"), VIT),
     "dinov3": (ft.partial(dino_case, dinov3, "dinov3"), VIT),
+    "lpips": (lpips_case, [f"stage.{i}" for i in range(5)]),
 }
 
 
