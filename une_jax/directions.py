@@ -6,20 +6,28 @@ model inverted in another number of steps; so a file knows the view it was made 
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
+from une_jax import edits
+from une_jax.attributes import resolve
 from une_jax.errors import UneError
 from une_jax.zoo import View, checks
 from une_jax.zoo.atomic import write_bytes_atomically
 
 FORMAT = "une-jax directions 1"
+Unit = Literal["sd", "margin", "raw"]
+UNITS: tuple[Unit, ...] = get_args(Unit)
+_ARRAYS = ("moves", "spread", "length", "readers", "bias")
 # Of a view, what the numbers of its latents depend on.
 IDENTITY = ("weights_sha256", "shape", "settings")
 
@@ -30,8 +38,9 @@ class Directions:
 
     Attributes:
         names: what each one changes.
-        moves: of length 1; strength 1 adds ``spread * move``.
+        moves: of length 1.
         spread: standard deviation of the training rows along each move.
+        length: that of the move as it was found, before it was brought to length 1.
         readers, bias: how much of it a latent x has is ``x @ reader + bias``: log odds
             of a probe, a score, or NaN where there is no reader.
         view: the latent space.
@@ -45,6 +54,7 @@ class Directions:
     names: tuple[str, ...]
     moves: Float32[np.ndarray, "m d"]
     spread: Float32[np.ndarray, " m"]
+    length: Float32[np.ndarray, " m"]
     readers: Float32[np.ndarray, "m d"]
     bias: Float32[np.ndarray, " m"]
     view: View
@@ -59,13 +69,68 @@ class Directions:
         different = len(set(self.names)) == len(self.names)
         checks.require(different, "names", "has one twice")
         m, d = len(self.names), int(np.prod(self.view.shape))
-        shapes = {"moves": (m, d), "spread": (m,), "readers": (m, d), "bias": (m,)}
-        for field, shape in shapes.items():
+        for field in _ARRAYS:
+            shape = (m, d) if field in ("moves", "readers") else (m,)
             have = getattr(self, field).shape
             checks.require(have == shape, field, f"has shape {have}, not {shape}")
-        for field in ("moves", "spread"):
+        for field in ("moves", "spread", "length"):
             finite = bool(np.isfinite(getattr(self, field)).all())
             checks.require(finite, field, "holds NaN or infinities")
+
+    def index(self, name: str) -> int:
+        """Where the direction of this name is.
+
+        Raises:
+            UneError: there is none; it offers the closest names.
+        """
+        return resolve(self.names, name)
+
+    def scores(self, x: Float[np.ndarray, "n d"]) -> Float32[np.ndarray, "n m"]:
+        """How much of each the rows have: ``x @ readers.T + bias``."""
+        return np.asarray(x, np.float32) @ self.readers.T + self.bias
+
+    def amounts(
+        self,
+        name: str,
+        strengths: Sequence[float],
+        unit: Unit = "sd",
+        x: Float[np.ndarray, "n d"] | None = None,
+    ) -> Float32[np.ndarray, "n s"]:
+        """How much of a move each of ``strengths`` is, for each of the rows ``x``.
+
+        Args:
+            name: whose.
+            strengths: in ``unit``s.
+            unit: ``"sd"``: standard deviations of the training rows along the move;
+                ``"raw"``: times the move as it was found, the alpha of the UNE authors'
+                code; ``"margin"``: the score to end at, in units of the reader (log
+                odds of a probe; 0 is the boundary), from wherever a row is.
+            x: n latents; only ``"margin"`` depends on them. Without, one row.
+
+        Raises:
+            UneError: a margin where there is no reader, or which the move cannot reach.
+        """
+        m = self.index(name)
+        wanted = np.asarray(strengths, np.float32)
+        n = 1 if x is None else len(x)
+        if unit != "margin":
+            scale = self.spread[m] if unit == "sd" else self.length[m]
+            return np.broadcast_to(wanted * scale, (n, len(wanted)))
+        if x is None:
+            raise UneError("a margin is reached from somewhere: give the latents too")
+        reader, bias, move = (
+            jnp.asarray(v) for v in (self.readers[m], self.bias[m], self.moves[m])
+        )
+        rows = jnp.asarray(x, jnp.float32).reshape(n, -1)
+        first = jax.vmap(lambda row: edits.crossing(row, reader, bias, move))(rows)
+        gain = reader @ move
+        steps = np.asarray(first[:, None] + jnp.asarray(wanted)[None] / gain)
+        if not np.isfinite(steps).all():
+            raise UneError(
+                f"{name}: its score cannot be brought to a margin along this move; "
+                "give the strength in sd"
+            )
+        return steps
 
     def require(self, view: View) -> None:
         """Refuses another model's latents, or those made in another way.
@@ -111,8 +176,8 @@ def load(path: Path) -> Directions:
     >>> move = np.array([[0.6, 0.8]], np.float32)
     >>> one = np.ones(1, np.float32)
     >>> smile = Directions(
-    ...     names=("Smiling",), moves=move, spread=one, readers=move, bias=one,
-    ...     view=view, zoo="1" * 64, method={"name": "probe"},
+    ...     names=("Smiling",), moves=move, spread=one, length=one, readers=move,
+    ...     bias=one, view=view, zoo="1" * 64, method={"name": "probe"},
     ... )
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save(Path(folder, "smile.safetensors"), smile)
@@ -141,9 +206,6 @@ def load(path: Path) -> Directions:
         raise UneError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from error  # fmt: skip
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise UneError(f"{path} is no file of directions: {error}") from error
-
-
-_ARRAYS = ("moves", "spread", "readers", "bias")
 
 
 def _difference(field: str, ours: Any, theirs: Any) -> str:

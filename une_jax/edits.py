@@ -78,3 +78,54 @@ def move(
     steps = jnp.outer(strengths.astype(jnp.float32), step)
     moved = x_T.astype(jnp.float32).ravel()[None] + steps
     return moved.reshape(strengths.shape + x_T.shape)
+
+
+@jax.default_matmul_precision("float32")
+def displace(
+    x_T: Float[Array, " *latent"],
+    moves: Float[Array, "m d"],
+    amounts: Float[Array, " m"],
+) -> Float32[Array, " *latent"]:
+    """Several directions at once: ``x_T + amounts @ moves``. No amount, no change.
+
+    For a grid, vmap over ``x_T``, ``amounts``, or both.
+
+    Raises:
+        ValueError: if ``moves`` have not one number for each number of ``x_T``.
+
+    >>> moves = jnp.array([[1.0, 0.0], [0.0, 1.0]])
+    >>> displace(jnp.ones((2, 1)), moves, jnp.array([3.0, -1.0])).ravel().tolist()
+    [4.0, 0.0]
+    """
+    if moves.shape[1] != x_T.size:
+        raise ValueError(
+            f"moves have {moves.shape[1]} numbers each, the latent {x_T.shape}"
+        )
+    step = amounts.astype(jnp.float32) @ moves.astype(jnp.float32)
+    return x_T.astype(jnp.float32) + step.reshape(x_T.shape)
+
+
+@jax.default_matmul_precision("float32")
+def crossing(
+    x: Float[Array, " d"],
+    reader: Float[Array, " d"],
+    bias: float | Float[Array, ""],
+    move: Float[Array, " d"],
+    margin: float | Float[Array, ""] = 0.0,
+) -> Float32[Array, ""]:
+    """How much of ``move`` brings the score ``x @ reader + bias`` to ``margin``.
+
+    At margin 0 this is the signed step to the boundary of the authors' code, there
+    along the reader itself: ``-(w @ z + b) / |w|^2``. NaN where the move does not
+    change the score.
+
+    >>> x, reader = jnp.array([1.0, 7.0]), jnp.array([2.0, 0.0])
+    >>> crossing(x, reader, 1.0, jnp.array([0.5, 3.0]), margin=5.0).item()
+    2.0
+    """
+    x, reader, move = (v.astype(jnp.float32) for v in (x, reader, move))
+    gain = reader @ move
+    # A move that was made to leave the score alone changes it by rounding only.
+    moves = jnp.abs(gain) > RTOL * jnp.linalg.norm(reader) * jnp.linalg.norm(move)
+    missing = margin - (x @ reader + bias)
+    return jnp.where(moves, missing / jnp.where(moves, gain, 1.0), jnp.nan)

@@ -165,3 +165,36 @@ def test_move_is_linear_under_grad():
 def test_move_refuses_a_direction_of_another_size():
     with pytest.raises(ValueError, match=r"31 numbers, the latent \(4, 4, 2\)"):
         edits.move(jnp.zeros((4, 4, 2)), jnp.zeros(31), jnp.ones(1), 1.0)
+
+
+# displace
+
+
+def test_displace_adds_every_move_at_once_under_vmap():
+    images, moves = normal(22, 3, 4, 4, 2), normal(23, 5, 32)
+    amounts = normal(24, 3, 7, 5)
+    one = jax.vmap(edits.displace, (None, None, 0))
+    got = jax.jit(jax.vmap(one, (0, None, 0)))(images, moves, amounts)
+    assert got.shape == (3, 7, 4, 4, 2)
+    want = images[:, None].reshape(3, 1, 32) + amounts @ moves
+    np.testing.assert_allclose(got.reshape(3, 7, 32), want, atol=1e-5)
+    np.testing.assert_array_equal(edits.displace(images[0], moves, jnp.zeros(5)), images[0])  # fmt: skip
+    with pytest.raises(ValueError, match=r"31 numbers each, the latent \(4, 4, 2\)"):
+        edits.displace(images[0], moves[:, :31], jnp.zeros(5))
+
+
+# crossing
+
+
+def test_crossing_along_the_reader_is_the_authors_step_to_the_boundary():
+    z, w, b = normal(25, 300), normal(26, 300), 0.7
+    want = -(w @ z + b) / (w @ w)
+    np.testing.assert_allclose(edits.crossing(z, w, b, w), want, rtol=1e-4)
+    slope = jax.grad(lambda m: edits.crossing(z, w, b, w, m))(0.0)
+    np.testing.assert_allclose(slope, 1 / (w @ w), rtol=1e-4)
+
+
+def test_a_move_that_leaves_the_score_alone_never_crosses():
+    z, (w, v) = normal(27, 300), normal(28, 2, 300)
+    assert jnp.isnan(edits.crossing(z, w, 0.0, orthogonalize(v, w), 1.0))
+    assert jnp.isfinite(edits.crossing(z, w, 0.0, v, 1.0))

@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Float32, UInt8
 from PIL import Image
 
 from ports import stable_diffusion
 from ports.checkpoint import CheckpointError
 from ports.conditioning import Condition
-from une_jax import consistency, images, parallel
+from une_jax import consistency, images, parallel, shells
 from une_jax.cli import costs, programs
 from une_jax.cli.batches import DTYPES, Output, batch_size_for, batched
 from une_jax.cli.devices import device_mesh
@@ -26,6 +27,7 @@ from une_jax.zoo import View
 
 # Of a consistency model's own way of sampling.
 FEW_STEPS = 4
+EDITED = 16  # batches of edits, of which the noise is on the host at a time
 Cond = jax.Array | Condition
 Origin = Mapping[str, np.ndarray]
 """Rows of a generator's noise and of the view beside it, by name: where noise is from."""
@@ -114,6 +116,43 @@ class Generator:
             return programs.rounded(self._pictures(self._sampled(batch, cond)))
 
         return self._run(run, self._noise(noise, cond, prompts, origin))
+
+    def edit(
+        self,
+        origin: Origin,
+        moves: Float32[np.ndarray, "m d"],
+        amounts: Float32[np.ndarray, "n s m"],
+        *,
+        control: shells.Control = "off",
+        prompts: Sequence[str] | None = None,
+    ) -> UInt8[np.ndarray, "n s size size 3"]:
+        """n images at s places each: their noise plus ``amounts @ moves``, decoded.
+
+        Beside the results, no more than ``EDITED`` batches of latents are in memory.
+
+        Args:
+            origin: the images' rows of the views of ``decodes_from``. Amounts of zero
+                give what these themselves give back.
+            moves: directions, flattened as the latents are stored.
+            control: how a moved latent is brought back to its shell.
+            prompts: one an image, as for ``decode``.
+        """
+        n, places, _ = amounts.shape
+        moves = parallel.replicate(np.asarray(moves, np.float32), self.mesh)
+        move = ft.partial(programs.mover(self.mesh, control), moves)
+        flat = np.asarray(amounts, np.float32).reshape(n * places, -1)
+        at = np.repeat(np.arange(n), places)
+        parts = []
+        for start in range(0, len(flat), EDITED * self.batch_size):
+            some = slice(start, start + EDITED * self.batch_size)
+            rows = {name: np.asarray(x)[at[some]] for name, x in origin.items()}
+            noise = np.asarray(rows[self.name], np.float32)
+            batch = {"x_T": noise, "amounts": flat[some]}
+            moved = batched(move, batch, self.mesh, self.batch_size)
+            said = None if prompts is None else [prompts[i] for i in at[some]]
+            parts.append(self.decode(moved, prompts=said, origin=rows))
+        images = np.concatenate(parts)
+        return images.reshape(n, places, *images.shape[1:])
 
     @property
     def samples_in_few_steps(self) -> bool:

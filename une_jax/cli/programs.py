@@ -17,11 +17,13 @@ from une_jax import (
     consistency,
     ddim,
     dpm_encoder,
+    edits,
     exact,
     fixed_point,
     guidance,
     images,
     parallel,
+    shells,
 )
 from une_jax.schedule import Schedule
 
@@ -170,6 +172,18 @@ def walks(
         states=_donating(states, mesh, donate=False),
         **compiled,
     )
+
+
+@ft.lru_cache(maxsize=8)
+def mover(mesh: Mesh, control: shells.Control) -> Program:
+    """``(moves (m, d), {x_T, amounts (b, m)}) -> x_T`` (b, c, h, w), moved by
+    ``amounts @ moves`` and brought back to the shell."""
+
+    def move(moves, batch):
+        moved = jax.vmap(edits.displace, (0, None, 0))(batch["x_T"], moves, batch["amounts"])  # fmt: skip
+        return shells.restore(moved, batch["x_T"], control)
+
+    return parallel.data_parallel(move, mesh)
 
 
 def prepared(apply: Callable[..., Any], params: Any, cond: Any) -> Any:

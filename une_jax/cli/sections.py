@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from une_jax import images, zoo
-from une_jax.cli.edit import walk
 from une_jax.cli.generator import FEW_STEPS, Generator
 from une_jax.errors import UneError
-from une_jax.report import alignment, figures, page, probing
+from une_jax.report import alignment, figures, page, probing, teaching
 
 SHOWN, MEASURED = 8, 64
 MAPPED = 2000  # train rows of maps, whose Gram matrix is decomposed
@@ -188,12 +187,11 @@ class Sections:
         return page.Section(title, blocks)
 
     def edits(self, wanted: tuple[str, ...]) -> page.Section:
-        generator, names = self.generators[0], self.zoo.attribute_names
-        own = next(p for p in self.probed if p.view == generator.name)
-        auc = np.asarray(own.metrics.auc)
-        known = np.isfinite(auc) & np.any(np.asarray(own.probe.weight), axis=1)
-        order = np.argsort(-np.where(known, auc, -1))
-        best = tuple(names[i] for i in order[:4] if known[i])
+        generator = self.generators[0]
+        taught = teaching.teach(self.zoo, generator.name)
+        known = sorted(
+            taught.names, key=lambda n: -np.nan_to_num(taught.auc[n], nan=-1)
+        )
         columns = [f"{s:+g} sd" if s else "0" for s in STRENGTHS]
         origin = self._origin(generator, self.test[:3])
         prompts = self._prompts(generator, self.test[:3])
@@ -205,36 +203,22 @@ class Sections:
                 "projected out."
             )
         ]
-        for name in wanted or best:
-            keep = _entangled(own, names, name)
+        for name in wanted or known[:4]:
+            keep = taught.entangled(name)
             kept = ", ".join(keep).replace("_", " ")
-            walks = [("plain", "along its own direction", own.direction(names, name))]
+            walks = [("plain", "along its own direction", taught.held([name]))]
             if keep:
                 what = f"with {kept} projected out"
                 with contextlib.suppress(UneError):  # nothing of it is left beside them
-                    held = own.direction(names, name, keep)
+                    held = taught.held([name], keep)
                     walks.append(("orthogonalised", what, held))
-            directions = np.stack([direction for _, _, (direction, _) in walks])
-            units = np.array([unit for _, _, (_, unit) in walks])
-            grid = walk(
-                generator, origin, directions, units, STRENGTHS, prompts=prompts
-            )
-            for i, (file, what, _) in enumerate(walks):
-                png = figures.sheet(grid[:, i], columns=columns)
+            for file, what, found in walks:
+                own = found.amounts(name, STRENGTHS)[..., None].repeat(3, axis=0)
+                grid = generator.edit(origin, found.moves, own, prompts=prompts)
+                png = figures.sheet(grid, columns=columns)
                 caption = f"{name.replace('_', ' ')}: {what}."
-                blocks.append(self._sheet(f"edit_{name}_{file}", png, caption))
+                blocks.append(self._figure(f"edit_{name}_{file}", png, caption))
         return page.Section("Edits", blocks)
-
-
-def _entangled(
-    own: probing.ViewProbe, names: tuple[str, ...], name: str, count: int = 3
-) -> tuple[str, ...]:
-    """The attributes whose directions are closest to this one's, up to sign."""
-    w = np.asarray(own.probe.weight)
-    w = w / np.maximum(np.linalg.norm(w, axis=1, keepdims=True), 1e-30)
-    near = np.abs(w @ w[names.index(name)])
-    near[names.index(name)] = 0
-    return tuple(names[i] for i in np.argsort(-near)[:count] if near[i] > 0.1)
 
 
 def _psnr(a: np.ndarray, b: np.ndarray) -> float:

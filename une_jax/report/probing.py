@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from une_jax import edits, lda, metrics, probes, splits
-from une_jax.attributes import resolve
+from une_jax import lda, metrics, probes, splits
 from une_jax.errors import UneError
 from une_jax.report import charts, latents, tables
 from une_jax.report.figures import Drawing
@@ -37,23 +36,6 @@ class ViewProbe:
     train: Float[np.ndarray, "n d"]
     scores: Float[np.ndarray, "m a"]  # on the test rows
     labels: Bool[np.ndarray, "m a"]  # of the test rows
-
-    def direction(
-        self, names: tuple[str, ...], attribute: str, keep: tuple[str, ...] = ()
-    ) -> tuple[jax.Array, float]:
-        """Unit edit direction of an attribute with ``keep`` projected out, and the
-        standard deviation of the train rows along it: one unit of strength."""
-        w = edits.unit(self.probe.weight[resolve(names, attribute)])
-        if keep:
-            others = jnp.stack([self.probe.weight[resolve(names, k)] for k in keep])
-            w = edits.unit(edits.orthogonalize(w, others))
-        if not bool(jnp.any(w)):
-            held = f" or lies in the span of {', '.join(keep)}" if keep else ""
-            raise UneError(
-                f"{attribute} has no direction of its own in {self.view}: all train "
-                f"rows are of one class{held}"
-            )
-        return w, float(edits.projection_std(jnp.asarray(self.train), w))
 
 
 def spaces(zoo: Zoo) -> tuple[str, ...]:

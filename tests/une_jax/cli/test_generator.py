@@ -12,7 +12,6 @@ from ports import stable_diffusion
 from ports.conditioning import Condition
 from une_jax import ddim, exact, flops, guidance, images, parallel
 from une_jax.cli import generator, names, programs
-from une_jax.cli.edit import walk
 from une_jax.cli.encoder import load_encoder
 from une_jax.cli.generator import Settings, load_generator
 from une_jax.errors import UneError
@@ -118,12 +117,11 @@ def test_an_edit_moves_an_exact_pair_as_one(tiny):
     alone = g.denoise(moved)  # as noise that has no history
     assert rms(alone - got).min() > 1e-3
 
-    grid = walk(g, origin, step, np.ones(1), (0.0, 1.0))
-    np.testing.assert_array_equal(
-        grid[:, 0, 0], g.decode(origin["tiny"], origin=origin)
-    )
-    np.testing.assert_array_equal(grid[:, 0, 1], g.decode(moved, origin=origin))
-    assert np.abs(grid[:, 0, 0].astype(int) - grid[:, 0, 1]).max() > 10
+    amounts = np.broadcast_to(np.array([[[0.0], [1.0]]], np.float32), (2, 2, 1))
+    grid = g.edit(origin, step, amounts)
+    np.testing.assert_array_equal(grid[:, 0], g.decode(origin["tiny"], origin=origin))
+    np.testing.assert_array_equal(grid[:, 1], g.decode(moved, origin=origin))
+    assert np.abs(grid[:, 0].astype(int) - grid[:, 1]).max() > 10
 
 
 def test_an_edit_keeps_the_noise_of_every_step(tiny):

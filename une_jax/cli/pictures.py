@@ -1,0 +1,65 @@
+"""What the commands that edit single images have in common: noise in, a strip out."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from une_jax.errors import UneError
+from une_jax.report import figures
+from une_jax.zoo import View, Zoo
+
+if TYPE_CHECKING:
+    from une_jax.cli.generator import Generator
+
+
+def generator_view(opened: Zoo, name: str | None, source: str | None) -> View:
+    """The view that is asked for, or the only one it can be."""
+    views = [v for v in opened.manifest.views if v.kind == "generator"]
+    if not views:
+        raise UneError(f"{opened.path} has no generator view to edit in")
+    if name is None and len(views) == 1:
+        return views[0]
+    wanted = name or source or ""
+    for view in views:
+        if wanted in (view.name, view.model_id):
+            return view
+    listed = ", ".join(view.name for view in views)
+    raise UneError(
+        f"{opened.path} has the generator views {listed}: choose with --view"
+    )
+
+
+def prompts_for(generator: "Generator", prompt: str, n: int) -> list[str] | None:
+    """``--prompt`` for each of n images, where the generator's images have their own."""
+    own = generator.settings.prompt is None
+    if prompt and not own:
+        name = generator.name
+        raise UneError(f"--prompt: view {name!r} has one prompt for all images")
+    return [prompt] * n if own else None
+
+
+def write_strip(
+    out: Path,
+    stem: str,
+    labels: Sequence[str],
+    images: UInt8[np.ndarray, "s h w 3"],
+    given: UInt8[np.ndarray, "g h w 3"],
+) -> dict[str, object]:
+    """One PNG for each image, named ``stem_label``, and all of them in a grid.png,
+    after the given ones. Returns where they are."""
+    out.mkdir(parents=True, exist_ok=True)
+    stem, files = re.sub(r"\W+", "_", stem), []
+    for label, edited in zip(labels, images, strict=True):
+        file = out / f"{stem}_{label}.png"
+        Image.fromarray(edited).save(file)
+        files.append(str(file))
+    tile = max(96, min(256, images.shape[2]))
+    columns = ["image"] * len(given) + list(labels)
+    png = figures.sheet(np.concatenate([given, images])[None], columns=columns, tile=tile)  # fmt: skip
+    (out / "grid.png").write_bytes(png)
+    return {"images": files, "grid": str(out / "grid.png")}
