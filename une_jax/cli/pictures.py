@@ -10,7 +10,6 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from une_jax.errors import UneError
-from une_jax.report import figures
 from une_jax.zoo import View, Zoo
 
 if TYPE_CHECKING:
@@ -52,6 +51,8 @@ def write_strip(
 ) -> dict[str, object]:
     """One PNG for each image, named ``stem_label``, and all of them in a grid.png,
     after the given ones. Returns where they are."""
+    from une_jax.report import figures
+
     out.mkdir(parents=True, exist_ok=True)
     stem, files = re.sub(r"\W+", "_", stem), []
     for label, edited in zip(labels, images, strict=True):

@@ -31,8 +31,12 @@ OPTIONS = {
     "verify": "--json",
     "probe": "--view --components --l2 --csv --json",
     "edit": (
-        "--generator --zoo --image --attribute --keep --strength --out --view --json"
+        "--generator --zoo --directions --image --attribute --keep --how --method "
+        "--strength --unit --norm --out --view --prompt --json"
     ),
+    "interpolate": "--zoo --image --to --places --out --generator --view --json",
+    "directions": "--out --view --attribute --caption --base --encoder --keep --how "
+    "--method --json",
     "report": "--out --images --generator --attribute --prompt --truth --json",
     "import": "--out --keys --images --partition --attributes --hash-images --shape "
     "--shard-rows --json",
