@@ -57,7 +57,7 @@ def test_it_runs_under_vmap_and_jit():
     before, after = drawn(4), drawn(5)
     own = jnp.arange(len(factors.NUISANCES), dtype=jnp.float32)
     one = jax.jit(effect.measure, static_argnums=2)(before, after, 2, own)
-    batch = [jax.tree.map(lambda x: x[:, None], e) for e in (before, after)]
-    each = jax.vmap(effect.measure, in_axes=(0, 0, None, None))(*batch, 2, own)
+    old, new = (jax.tree.map(lambda x: x[:, None], e) for e in (before, after))
+    each = jax.vmap(effect.measure, in_axes=(0, 0, None, None))(old, new, 2, own)
     for a, b in zip(one, each, strict=True):
         np.testing.assert_allclose(a, b[:, 0], atol=1e-6)
