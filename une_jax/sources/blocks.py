@@ -29,8 +29,7 @@ class Blocks:
     def get(self, index: int) -> pa.ChunkedArray:
         """Block `index`, loaded now if it is not in memory.
 
-        Raises:
-            whatever loading it raised, also to the next to ask while that is kept.
+        What loading it raised goes to the next to ask too, while that is kept.
         """
         with self._lock:
             block = self._kept.get(index)
