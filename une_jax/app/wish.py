@@ -1,0 +1,76 @@
+"""What somebody at the page asks of a picture: some attributes, others left alone."""
+
+import dataclasses
+import math
+from typing import Any, get_args
+
+from une_jax.directions import Unit
+from une_jax.errors import UneError
+from une_jax.report.teaching import Keeping, Method
+from une_jax.shells import Control
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Wish:
+    """An edit, as far as it does not depend on the picture.
+
+    Attributes:
+        view: the generator view in whose noise the picture is moved.
+        amounts: how far along each attribute's direction, by name, in ``unit``.
+        keep: attributes that are to stay as they are.
+        method: how directions are learnt (``teaching.METHODS``).
+        how: in what sense the kept ones are left alone (``teaching.KEEPINGS``).
+        unit: of the amounts, see ``Directions.amounts``.
+        control: what is kept of the noise's norm (see ``une_jax.shells``).
+
+    Raises:
+        UneError: a value is none of those, not finite, or an attribute is both changed
+            and kept.
+
+    >>> Wish(view="sd15", amounts={"Smiling": 2.0}, keep=("Male",)).unit
+    'sd'
+    """
+
+    view: str
+    amounts: dict[str, float]
+    keep: tuple[str, ...] = ()
+    method: Method = "probe"
+    how: Keeping = "euclidean"
+    unit: Unit = "sd"
+    control: Control = "off"
+
+    def __post_init__(self):
+        choices = {"method": Method, "how": Keeping, "unit": Unit, "control": Control}
+        for field, kind in choices.items():
+            value, allowed = getattr(self, field), get_args(kind)
+            if value not in allowed:
+                raise UneError(f"{field} is {value!r}; use {', '.join(allowed)}")
+        for name, amount in self.amounts.items():
+            if isinstance(amount, bool) or not isinstance(amount, int | float):
+                raise UneError(f"{name}: {amount!r} is no number")
+            if not math.isfinite(amount):
+                raise UneError(f"{name}: {amount} is not finite")
+        if both := sorted(set(self.amounts) & set(self.keep)):
+            raise UneError(
+                f"{', '.join(both)}: cannot be changed and kept at once; untick one"
+            )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The attributes that are changed."""
+        return tuple(self.amounts)
+
+    @property
+    def taught(self) -> tuple[Any, ...]:
+        """All that the directions depend on; equal wishes here share directions."""
+        # Without anything to keep, the way of keeping makes no difference.
+        how = self.how if self.keep else None
+        return self.view, self.method, self.names, frozenset(self.keep), how
+
+    def moved(self, name: str, amount: float) -> "Wish":
+        """The same with one attribute's slider elsewhere."""
+        return dataclasses.replace(self, amounts={**self.amounts, name: amount})
+
+    def as_json(self) -> dict[str, Any]:
+        """The settings file's part of this."""
+        return {**dataclasses.asdict(self), "keep": list(self.keep)}

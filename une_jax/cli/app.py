@@ -1,0 +1,171 @@
+"""``une-jax app``: edit and explore a NoiseZoo in the browser, on this machine."""
+
+import dataclasses
+import functools as ft
+import importlib.util
+import json
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import tyro
+from PIL import Image
+
+from une_jax import sources, zoo
+from une_jax.cli.options import OWN_DEFAULT, Json
+from une_jax.cli.report import generator_views
+from une_jax.errors import UneError
+
+if TYPE_CHECKING:
+    from une_jax import shells
+    from une_jax.app.studio import Judge
+    from une_jax.cli.generator import Generator, Output
+
+STRIP = 9  # pictures at once; while a slider moves it is one at a time
+
+
+@dataclass(frozen=True, kw_only=True)
+class App:
+    """Serve a page to edit and explore a NoiseZoo, to this machine only."""
+
+    zoo: tyro.conf.Positional[Path]
+    """the NoiseZoo's folder"""
+    images: Annotated[Path | None, OWN_DEFAULT] = None
+    """what the zoo was built from, to show originals (default: decoded from the noise)"""
+    generator: Annotated[tuple[str, ...], OWN_DEFAULT] = ()
+    """VIEW=PATH_OR_ID where a view's model is not found by its name"""
+    view: Annotated[tuple[str, ...], OWN_DEFAULT] = ()
+    """generator views to edit in (default: all; each is loaded when it is chosen)"""
+    judge: Annotated[str | None, OWN_DEFAULT] = None
+    """VIEW or VIEW=PATH_OR_ID: the encoder view whose probes read the edited picture
+    itself, or "none" (default: the zoo's first encoder view)"""
+    port: int = 7860
+    """on 127.0.0.1; 0 for any that is free"""
+    open: bool = False
+    """also open a browser"""
+    json: Json = False
+
+    def run(self) -> dict[str, Any]:
+        if importlib.util.find_spec("gradio") is None:
+            raise UneError("the app needs gradio: pip install 'une-jax[app]'")
+        if not 0 <= self.port < 65536:
+            raise UneError(f"--port {self.port}: use 0 to 65535")
+        opened = zoo.open(self.zoo)
+        views = generator_views(opened, self.view)
+        models = _sources(self.generator, views)
+
+        from une_jax.app import originals, page, serving
+        from une_jax.app.pictures import Pictures
+        from une_jax.app.studio import Studio
+
+        found = None
+        if self.images is not None:
+            found = originals.Originals(opened, sources.open(self.images))
+        coders = {v.name: ft.partial(_coder, v, models.get(v.name)) for v in views}
+        pictures = Pictures(opened, coders, found)
+        studio = Studio(pictures, _judges(opened, self.judge))
+        start = time.monotonic()
+        studio.warm(studio.views[0], _say)
+        _say(f"ready after {time.monotonic() - start:.1f} s")
+        built = page.build(studio)
+        url = serving.serve(built, port=self.port, open_browser=self.open)
+        told = json.dumps({"url": url}) if self.json else f"open {url} (Ctrl-C ends it)"
+        print(told, flush=True)
+        try:
+            threading.Event().wait()
+        finally:
+            built.close(verbose=False)
+        return {"url": url}
+
+    def text(self, result: dict[str, Any]) -> str:
+        return ""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Coder:
+    """A generator for one picture at a time and for many, each without padding."""
+
+    one: "Generator"
+    many: "Generator"
+
+    @property
+    def size(self) -> int:
+        return self.one.size
+
+    @property
+    def decodes_from(self) -> tuple[str, ...]:
+        return self.one.decodes_from
+
+    def prepare(self, image: Image.Image) -> np.ndarray:
+        return self.one.prepare(image)
+
+    def compute(
+        self, pixels: np.ndarray, rows: np.ndarray, prompts: Sequence[str] | None = None
+    ) -> "Output":
+        return self.one.compute(pixels, rows, prompts)
+
+    def edit(
+        self,
+        origin: Mapping[str, np.ndarray],
+        moves: np.ndarray,
+        amounts: np.ndarray,
+        *,
+        control: "shells.Control" = "off",
+        prompts: Sequence[str] | None = None,
+    ) -> np.ndarray:
+        n, places, _ = amounts.shape
+        generator = self.one if n * places <= self.one.batch_size else self.many
+        return generator.edit(origin, moves, amounts, control=control, prompts=prompts)
+
+
+def _coder(view: zoo.View, source: str | None) -> Coder:
+    from une_jax.cli.generator import generator_of_view
+
+    many = generator_of_view(view, source, rows=STRIP)
+    # An upload is measured on the page, from the picture that it gives back.
+    settings = dataclasses.replace(many.settings, round_trip="none")
+    many = dataclasses.replace(many, settings=settings)
+    return Coder(one=dataclasses.replace(many, batch_size=many.mesh.size), many=many)
+
+
+def _judges(opened: zoo.Zoo, asked: str | None) -> tuple["Judge", ...]:
+    """The encoder that reads edited pictures, if any."""
+    from une_jax.cli.encoder import load_encoder
+    from une_jax.cli.names import resolve
+
+    encoders = [v for v in opened.manifest.views if v.kind == "encoder"]
+    if asked == "none" or (asked is None and not encoders):
+        return ()
+    name, _, source = (asked or encoders[0].name).partition("=")
+    view = next((v for v in encoders if v.name == name), None)
+    if view is None:
+        listed = ", ".join(v.name for v in encoders) or "none"
+        raise UneError(f"--judge {name}: {opened.path} has the encoder views {listed}")
+    from ports.checkpoint import CheckpointError
+
+    try:
+        model = resolve(source or view.model_id)._replace(name=view.name)
+        encoder = load_encoder(model, rows=1)
+        if encoder.views[0].weights_sha256 != view.weights_sha256:
+            raise UneError(f"{model.source} holds other weights than view {name!r}")
+    except (CheckpointError, UneError) as error:
+        if asked is not None:
+            raise UneError(f"--judge {name}: {error}") from error
+        _say(f"no judge beside the noise: {error}")
+        return ()
+    return (encoder,)
+
+
+def _sources(specs: tuple[str, ...], views: list[zoo.View]) -> dict[str, str]:
+    from une_jax.cli.report import _sources as sources_of
+
+    return sources_of(specs, views)
+
+
+def _say(what: str) -> None:
+    print(f"app: {what}", file=sys.stderr, flush=True)
