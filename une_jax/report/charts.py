@@ -209,11 +209,12 @@ def _legend(figure: plt.Figure, handles: Mapping[str, Any]) -> None:
     """Below the axes, in as many columns as the figure is wide for."""
     letters = 16 * figure.get_figwidth()
     columns = int(letters / (max(map(len, handles)) + 9))
+    rows = -(-len(handles) // max(1, min(len(handles), 5, columns)))
     figure.legend(
         handles.values(),
         handles.keys(),
         loc="outside lower center",
-        ncols=max(1, min(len(handles), 4, columns)),
+        ncols=-(-len(handles) // rows),  # rows of one length
         fontsize=8,
         frameon=False,
     )

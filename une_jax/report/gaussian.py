@@ -173,9 +173,9 @@ def critical_values(protocol: Protocol) -> dict[str, float]:
     }
 
 
-def figure(rows: Sequence[Row]) -> Drawing:
-    """Acceptance of random projections by the three tests, with 95 % intervals."""
-    rows = [row for row in rows if row["directions"] == "random"]
+def figure(rows: Sequence[Row], directions: str = "random") -> Drawing:
+    """Acceptance along some of the directions by the three tests, with 95 % intervals."""
+    rows = [row for row in rows if row["directions"] == directions]
     series = {}
     for short, name in SHOWN.items():
         middle = np.array([row[f"{short} %"] for row in rows], float)
@@ -185,7 +185,7 @@ def figure(rows: Sequence[Row]) -> Drawing:
     return charts.dots(
         [str(row["data"]) for row in rows],
         series,
-        x_label="accepted at the 5 % level (% of random projections)",
+        x_label=f"accepted at the 5 % level (% of {directions} projections)",
         levels={"exactly Gaussian": ceiling},
     )
 

@@ -48,14 +48,23 @@ def markdown(rows: Sequence[Row], *, digits: int = 3) -> str:
     return "\n".join(lines)
 
 
-def write_csv(path: Path, rows: Sequence[Row]) -> None:
-    """All digits, unknown values as empty fields; the folder is made where needed."""
+def csv_bytes(rows: Sequence[Row]) -> bytes:
+    """All digits, unknown values as empty fields.
+
+    >>> csv_bytes([{"view": "clip", "auc": None}])
+    b'view,auc\\r\\nclip,\\r\\n'
+    """
     stream = io.StringIO(newline="")
     writer = csv.DictWriter(stream, list(rows[0]))
     writer.writeheader()
     writer.writerows({k: _known(v) for k, v in row.items()} for row in rows)
+    return stream.getvalue().encode()
+
+
+def write_csv(path: Path, rows: Sequence[Row]) -> None:
+    """:func:`csv_bytes` as a file; the folder is made where needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes_atomically(path, stream.getvalue().encode())
+    write_bytes_atomically(path, csv_bytes(rows))
 
 
 def _known(value: Cell) -> Cell:
@@ -72,10 +81,15 @@ def _sides(rows: Sequence[Row]) -> list[str]:
 
 
 def _cells(row: Row, digits: int) -> list[str]:
-    return [_cell(value, digits) for value in row.values()]
+    return [digits_of(value, digits) for value in row.values()]
 
 
-def _cell(value: Cell, digits: int) -> str:
+def digits_of(value: Cell, digits: int = 3) -> str:
+    """A cell as it is shown: unknown ones as a dash, small ones by their exponent.
+
+    >>> [digits_of(v) for v in ("clip", 0.91234, 3e-5, 16, None, float("nan"))]
+    ['clip', '0.912', '3.0e-05', '16', '–', '–']
+    """
     if value is None or value != value:
         return "–"
     if isinstance(value, float):

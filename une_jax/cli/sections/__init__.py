@@ -1,0 +1,1 @@
+"""The sections of the report that need a generator, one a file."""
