@@ -4,7 +4,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -23,6 +23,7 @@ THUMBNAIL = 96
 Pixels = UInt8[np.ndarray, "h w 3"]
 
 
+@runtime_checkable
 class Coder(Protocol):
     """A generator as the app uses it: pictures to noise, and noise that is moved."""
 
@@ -124,7 +125,7 @@ class Pictures:
             UneError: there is no such row or view.
         """
         coder, count = self.coder(view), self.zoo.rows.num_rows
-        if not isinstance(row, int) or not 0 <= row < count:
+        if not 0 <= row < count:
             raise UneError(f"there is no row {row}; the zoo's are 0 to {count - 1}")
 
         def make() -> Picture:
@@ -201,7 +202,7 @@ class Pictures:
 
     def thumbnails(
         self, view: str, rows: Sequence[int]
-    ) -> UInt8[np.ndarray, "n {THUMBNAIL} {THUMBNAIL} 3"]:
+    ) -> UInt8[np.ndarray, "n s s 3"]:
         """Small pictures of rows: the originals where they are, else from the noise."""
         with self.lock:
             found = [self._original(row) for row in rows]

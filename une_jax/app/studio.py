@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -25,6 +25,7 @@ _displace = jax.jit(edits.displace)
 _restore = jax.jit(shells.restore, static_argnames="control")
 
 
+@runtime_checkable
 class Judge(Protocol):
     """An image encoder of the zoo, which reads the edited picture itself."""
 
@@ -90,6 +91,8 @@ class Studio:
         Raises:
             UneError: an attribute has no direction, or none beside those kept.
         """
+        if wish.view not in picture.origin:
+            raise UneError(f"the picture has no noise in view {wish.view!r}")
         with self.pictures.lock:
             noise = start = picture.origin[wish.view][0]
             after, left = picture.back, {}

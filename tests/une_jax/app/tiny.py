@@ -1,0 +1,152 @@
+"""A zoo of 120 painted patterns with a linear generator, for the tests of the app.
+
+Noise of 16 numbers is painted by a fixed linear map, so that everything that the app
+says of an edit can be computed by hand, and nothing has to be compiled for it.
+"""
+
+import hashlib
+import io
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from une_jax import images, sources, zoo
+from une_jax.app.originals import Originals
+from une_jax.app.pictures import Pictures
+from une_jax.app.studio import Studio
+
+N, SIZE = 120, 16
+NAMES = ("Round", "Striped", "Wide <b>")  # a name that HTML would take for a tag
+GENERATOR = zoo.View(
+    name="sd",
+    kind="generator",
+    model_id="some/sd",
+    weights_sha256="1" * 64,
+    config={},
+    shape=(1, 4, 4),
+    dtype="float32",
+    settings={"steps": 12, "prompt": ""},
+)
+ENCODER = zoo.View(
+    name="clip",
+    kind="encoder",
+    model_id="some/clip",
+    weights_sha256="2" * 64,
+    config={},
+    shape=(6,),
+    dtype="float32",
+    settings={},
+)
+RNG = np.random.default_rng(0)
+SCORES = RNG.multivariate_normal(
+    np.zeros(3), [[1, 0.5, 0], [0.5, 1, 0], [0, 0, 1]], N
+).astype(np.float32)
+LOOK = RNG.standard_normal((3, 16)).astype(np.float32)
+NOISE = SCORES @ LOOK + 0.1 * RNG.standard_normal((N, 16)).astype(np.float32)
+LABELS = SCORES > 0
+PAINT = RNG.standard_normal((16, SIZE * SIZE * 3)).astype(np.float32) * 6
+SEE = RNG.standard_normal((SIZE * SIZE * 3, 6)).astype(np.float32) / 100
+KEYS = [f"{i:03d}.png" for i in range(N)]
+
+
+def painted(noise):
+    """(n, 16) -> uint8 (n, SIZE, SIZE, 3)."""
+    pixels = np.clip(128 + noise @ PAINT, 0, 255)
+    return np.rint(pixels).astype(np.uint8).reshape(-1, SIZE, SIZE, 3)
+
+
+def seen(pixels):
+    """(n, SIZE, SIZE, 3) -> (n, 6)."""
+    flat = np.asarray(pixels, np.float32).reshape(len(pixels), -1)
+    return (flat - 128) @ SEE
+
+
+class Coder:
+    """The linear generator; counts what is asked of it."""
+
+    size = SIZE
+    decodes_from = ("sd",)
+
+    def __init__(self):
+        self.inverted, self.edited = 0, []
+
+    def prepare(self, image):
+        return images.centre_crop(image, SIZE)
+
+    def compute(self, pixels, rows, prompts=None):
+        self.inverted += len(pixels)
+        signed = np.asarray(pixels, np.float32).reshape(len(pixels), -1) - 128
+        noise = np.linalg.lstsq(PAINT.T, signed.T, rcond=None)[0].T
+        return SimpleNamespace(arrays={"sd": noise.reshape(-1, 1, 4, 4)})
+
+    def edit(self, origin, moves, amounts, *, control="off", prompts=None):
+        self.edited.append((amounts, control, prompts))
+        n, s, _ = amounts.shape
+        noise = origin["sd"].reshape(n, 1, 16) + amounts @ moves
+        return painted(noise.reshape(n * s, 16)).reshape(n, s, SIZE, SIZE, 3)
+
+
+class Judge:
+    """The linear encoder."""
+
+    name = "clip"
+
+    def prepare(self, image):
+        return np.asarray(image)
+
+    def compute(self, pixels, rows):
+        return SimpleNamespace(arrays={"clip": seen(pixels)})
+
+
+def png(pixels):
+    """A PNG file's bytes."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def make_images(folder):
+    """The patterns as files."""
+    folder.mkdir()
+    for key, pixels in zip(KEYS, painted(NOISE), strict=True):
+        (folder / key).write_bytes(png(pixels))
+    return folder
+
+
+def make_zoo(folder, *, prompts=False, keys=KEYS, names=NAMES):
+    """Their zoo; with ``prompts``, each has its own."""
+    said = [f"pattern {i}" for i in range(N)] if prompts else None
+    settings = {**GENERATOR.settings, "prompt": None if prompts else ""}
+    view = zoo.View(**{**vars(GENERATOR), "settings": settings})
+    manifest = zoo.Manifest(
+        views=(view, ENCODER),
+        source=zoo.describe_source("patterns", keys, SIZE, prompts=said),
+        row_count=N,
+        shard_rows=N,
+        attribute_names=names,
+    )
+    pictures = painted(NOISE)
+    table = {
+        "key": keys,
+        "sha256": [hashlib.sha256(png(p)).hexdigest() for p in pictures],
+        "status": ["ok"] * N,
+        "reason": [""] * N,
+        "split": zoo.paper_split(N),
+        **{name: LABELS[:, j] for j, name in enumerate(names)},
+        **({"prompt": said} if said else {}),
+        "residual/sd": pa.nulls(N, pa.float32()),
+    }
+    writer = zoo.create(folder, manifest)
+    arrays = {"sd": NOISE.reshape(N, 1, 4, 4), "clip": seen(pictures)}
+    writer.commit(0, arrays, pa.table(table))
+    writer.fold()
+    return zoo.open(folder)
+
+
+def make_studio(opened, folder=None, *, judges=()):
+    """A studio over them, and the generator that counts."""
+    coder = Coder()
+    originals = Originals(opened, sources.open(folder)) if folder else None
+    return Studio(Pictures(opened, {"sd": lambda: coder}, originals), judges), coder
