@@ -101,7 +101,7 @@ class Effects(Analysis):
 
         with Progress(each * len(rows), "editing") as progress:
             found = effects.measure(
-                _editor(generator, opened, rows, self.norm),
+                editor(generator, opened, rows, self.norm),
                 judge,
                 walks,
                 self.step,
@@ -120,6 +120,8 @@ class Effects(Analysis):
             raise UneError(f"--images {self.images}: use 2 or more")
         if not (self.change > 0 and np.isfinite(self.change)):
             raise UneError(f"--change {self.change}: use a number above 0")
+        if not any(self.step) or not np.isfinite(self.step).all():
+            raise UneError("--step: give one number or more beside 0, all finite")
         if len(self.view) > 1:
             raise UneError("--view: edits are of one generator; give one view")
         if self.batch_size is not None and self.batch_size < 1:
@@ -201,9 +203,10 @@ def _beside(path: Path, name: str) -> Path:
     return path.with_stem(f"{path.stem}_{name}")
 
 
-def _editor(
+def editor(
     generator: "Generator", opened: Zoo, rows: np.ndarray, norm: Any
 ) -> "effects.Edit":
+    """These of the zoo's rows, edited from what it holds of them."""
     origin = {name: np.asarray(opened[name][rows]) for name in generator.decodes_from}
     prompts = None
     if generator.settings.prompt is None:

@@ -23,7 +23,7 @@ the edited one's. Where there is none, there are no kept ways.
 import collections
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -50,6 +50,7 @@ _spread = jax.jit(edits.projection_std)
 _pattern = jax.jit(keeping.conditional)
 
 
+@runtime_checkable
 class Edit(Protocol):
     """Images of some rows (their numbers), moved: (n, s, m) amounts of (m, d) moves."""
 

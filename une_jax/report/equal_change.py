@@ -67,7 +67,7 @@ def curves(measured: Measured, *, replicates: int = 0, seed: int = 0) -> Curves:
     fold = (fold / fold.sum(0)).astype(np.float32)  # (s, m): the mean of both sides
     signed = fold * np.sign(s)[:, None]
 
-    def mean(x: np.ndarray, zero: float) -> np.ndarray:
+    def mean(x: np.ndarray, zero: float = 0.0) -> np.ndarray:
         # Of the images that have the number.
         total, count = (
             np.einsum("bn,wns,sm->bwm", weight, v, fold, optimize=True)
@@ -88,11 +88,11 @@ def curves(measured: Measured, *, replicates: int = 0, seed: int = 0) -> Curves:
         sizes=np.concatenate([[0.0], sizes]),
         intended=intended,
         change=change,
-        collateral=mean(measured.collateral, 0),
-        kept=mean(measured.kept, 0),
-        identity=mean(measured.identity, 1),
-        outside=mean(measured.missed, 0),
-        distance=mean(nothing if far is None else far, 0),
+        collateral=mean(measured.collateral),
+        kept=mean(measured.kept),
+        identity=mean(measured.identity, 1.0),
+        outside=mean(measured.missed),
+        distance=mean(nothing if far is None else far),
         systematic=systematic,
     )
 

@@ -37,13 +37,14 @@ class Judge:
         own: (a, k) what of the identity each attribute's edit is to change; zeros where
             that is nothing.
         size: the edge of the images that it reads, or None for any.
+        reads: images of that size to what it sees in them.
     """
 
     name: str
     names: tuple[str, ...]
     own: Float[np.ndarray, "a k"] = field(repr=False)
     size: int | None
-    _reads: Callable[[UInt8[np.ndarray, "n h w 3"]], Reading] = field(repr=False)
+    reads: Callable[[UInt8[np.ndarray, "n h w 3"]], Reading] = field(repr=False)
 
     def __call__(self, images: UInt8[np.ndarray, "n h w 3"]) -> Reading:
         """What it sees in them; nothing is compiled anew for another n.
@@ -57,7 +58,7 @@ class Judge:
                 f"{self.name} reads images of {self.size} pixels, and these have {edge}: "
                 "choose another judge with --judge"
             )
-        return self._reads(images)
+        return self.reads(images)
 
 
 def miniature_judge() -> Judge:
@@ -75,7 +76,7 @@ def miniature_judge() -> Judge:
 
     none = np.zeros((len(factors.NAMES), len(factors.NUISANCES)), np.float32)
     return Judge(
-        name="regressor", names=factors.NAMES, own=none, size=render.SIZE, _reads=reads
+        name="regressor", names=factors.NAMES, own=none, size=render.SIZE, reads=reads
     )
 
 
@@ -120,7 +121,7 @@ def encoder_judge(zoo: Zoo, view: str, embed: Embed) -> Judge:
         return Reading(scores[:, known], _unit_rows(jnp.asarray(x - mean)))
 
     names = tuple(zoo.attribute_names[a] for a in known)
-    return Judge(name=view, names=names, own=own, size=None, _reads=reads)
+    return Judge(name=view, names=names, own=own, size=None, reads=reads)
 
 
 def _padded(images: np.ndarray, size: int) -> Iterator[np.ndarray]:
