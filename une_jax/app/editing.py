@@ -256,6 +256,7 @@ class Editing:
             "model": self.studio.zoo[wish.view].view.model_id,
             "edit": wish.as_json(),
             "left": edited.left,
+            "command": self._command(picture, wish),
         }
         return {
             c.stage: pieces.stage(picture, edited.after, wish.amounts),
@@ -265,6 +266,15 @@ class Editing:
             c.reading: pieces.reading(edited.readings[-1], wish),
             c.noise: pieces.reading(edited.readings[0], wish),
         }
+
+    def _command(self, picture: Picture, wish: Wish) -> str | None:
+        """What does the same to an image file, or None where nothing is changed."""
+        moved = {name: amount for name, amount in wish.amounts.items() if amount}
+        if not moved:
+            return None
+        image = picture.title if picture.id[0] == "row" else "IMAGE"
+        wish, prompt = _other(wish, amounts=moved), (picture.prompts or [""])[0]
+        return wish.command(str(self.studio.zoo.path), image, prompt)
 
     def _gallery(self, session: Session, view: str) -> Answer:
         c, rows = self.page, session.rows(self.count)

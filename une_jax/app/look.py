@@ -24,7 +24,8 @@ CSS = """
 #stage, #strip, #links, #gallery, #readings, #noise, #left, #csv { padding: 0 !important; min-height: 0; }
 .gradio-container .html-container { padding: 0 !important; }
 #stage .error, #stage .clear-status { display: none; }
-#table td, #table th { font-family: inherit; font-variant-numeric: tabular-nums; }
+#table { --font-mono: system-ui, sans-serif; font-variant-numeric: tabular-nums; }
+.gallery button, .strip button { margin: 0 !important; }
 footer { display: none !important; }
 .head { display: flex; gap: 12px; align-items: baseline; flex-wrap: wrap; }
 .head h1 { font-size: 1.3rem; font-weight: 400; margin: .2rem 0 0; }
@@ -61,7 +62,7 @@ img.px { image-rendering: pixelated; }
 .dark .links a { color: var(--primary-300); }
 .empty { opacity: .7; padding: 2.5rem 1rem; text-align: center; }
 .reading h4 { margin: 0; font-size: .92rem; } .reading p { margin: 0 0 4px; font-size: .8rem; opacity: .7; }
-.track { display: grid; grid-template-columns: 10em 1fr 7.6em; gap: 8px; align-items: center;
+.track { display: grid; grid-template-columns: 12.5em 1fr 7.8em; gap: 8px; align-items: center;
   font-size: .82rem; line-height: 1.5; }
 .track .name { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .track.changed .name { font-weight: 700; } .track.kept .name::after { content: " · kept"; opacity: .65; }

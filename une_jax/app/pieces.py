@@ -115,13 +115,13 @@ def reading(found: Reading, wish: Wish) -> str:
     rows = "".join(_track(found, name, wish) for name in (*first, *rest))
     view = html.escape(found.view)
     title = f"read from the picture by {view}"
-    note = "probes of an encoder that knows nothing of the edit"
+    note = "by an encoder that knows nothing of the edit"
     if found.view == wish.view:
         title = f"read from the noise, {view}"
-        note = "the edit moves along these probes themselves, so they must follow"
+        note = "the edit moves along these probes, so they must follow"
     return (
         f'<section class="reading"><h4>{title}</h4><p>{note}; hollow: before, filled: '
-        f"after; percent: what the probe believes</p>{rows}</section>"
+        f"after</p>{rows}</section>"
     )
 
 

@@ -11,7 +11,7 @@ from une_jax.app.studio import Studio
 from une_jax.app.told import told
 from une_jax.errors import UneError
 from une_jax.report import alignment, gaussian, leakage, probing, shared, spaces
-from une_jax.report.tables import Row, csv_bytes
+from une_jax.report.tables import Row, csv_bytes, digits_of
 from une_jax.zoo import Zoo
 
 LIMIT = 2000  # rows that maps and shared spaces are fitted on
@@ -113,7 +113,8 @@ class Tabling:
         shown = [c for c in rows[0] if table.columns(c)]
         heads = [c.removesuffix(" auc").replace("_", " ") for c in shown]
         cells = [[_cell(row[c]) for c in shown] for row in rows]
-        value = {"headers": heads, "data": cells}
+        told = [[digits_of(row[c], 3) for c in shown] for row in rows]
+        value = {"headers": heads, "data": cells, "metadata": {"display_value": told}}
         return table.about, gr.update(value=value, visible=True), _link(name, rows)
 
 
@@ -126,9 +127,8 @@ def _views(zoo: Zoo, least: int) -> Sequence[str]:
 
 
 def _cell(value: Any) -> Any:
-    if value is None or value != value:
-        return "–"
-    return round(value, 3) if isinstance(value, float) else value
+    """What is sorted by: unknown numbers are nothing."""
+    return None if value is None or value != value else value
 
 
 def _link(name: str, rows: list[Row]) -> str:

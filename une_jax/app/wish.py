@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import shlex
 from typing import Any
 
 from une_jax.directions import Unit
@@ -62,6 +63,26 @@ class Wish:
     def moved(self, name: str, amount: float) -> "Wish":
         """The same with one attribute's slider elsewhere."""
         return dataclasses.replace(self, amounts={**self.amounts, name: amount})
+
+    def command(self, zoo: str, image: str, prompt: str = "") -> str:
+        """The same edit of an image file at the command line.
+
+        >>> wish = Wish(view="sd15", amounts={"Smiling": 2.0}, keep=("Male",))
+        >>> wish.command("zoo", "me.jpg")
+        'une-jax edit --zoo zoo --view sd15 --image me.jpg --attribute Smiling=2 --strength 1 --keep Male --out edited'
+        """
+        moved = [f"{name}={amount:g}" for name, amount in self.amounts.items()]
+        parts = ["une-jax", "edit", "--zoo", zoo, "--view", self.view, "--image", image]
+        parts += ["--attribute", *moved, "--strength", "1"]
+        if self.keep:
+            parts += ["--keep", *self.keep]
+        own = {"method": "probe", "how": "euclidean", "unit": "sd", "control": "off"}
+        for field, usual in own.items():
+            if (value := getattr(self, field)) != usual:
+                parts += ["--norm" if field == "control" else f"--{field}", value]
+        if prompt:
+            parts += ["--prompt", prompt]
+        return shlex.join([*parts, "--out", "edited"])
 
     def as_json(self) -> dict[str, Any]:
         """The settings file's part of this."""

@@ -18,7 +18,7 @@ from PIL import Image
 
 from une_jax import sources, zoo
 from une_jax.cli.options import OWN_DEFAULT, Json
-from une_jax.cli.report import generator_views
+from une_jax.cli.report import generator_views, sources_of
 from une_jax.errors import UneError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class App:
             raise UneError(f"--port {self.port}: use 0 to 65535")
         opened = zoo.open(self.zoo)
         views = generator_views(opened, self.view)
-        models = _sources(self.generator, views)
+        models = sources_of(self.generator, views)
 
         from une_jax.app import originals, page, serving
         from une_jax.app.pictures import Pictures
@@ -159,12 +159,6 @@ def _judges(opened: zoo.Zoo, asked: str | None) -> tuple["Judge", ...]:
         _say(f"no judge beside the noise: {error}")
         return ()
     return (encoder,)
-
-
-def _sources(specs: tuple[str, ...], views: list[zoo.View]) -> dict[str, str]:
-    from une_jax.cli.report import _sources as sources_of
-
-    return sources_of(specs, views)
 
 
 def _say(what: str) -> None:

@@ -76,7 +76,7 @@ class Report:
         whole = zoos.open(self.zoo)
         self._check(whole)
         views = generator_views(whole, self.view)
-        sources = _sources(self.generator, views)
+        sources = sources_of(self.generator, views)
 
         from une_jax.report.chapter import Chapter
         from une_jax.report.sample import sample
@@ -236,7 +236,7 @@ def _decoding(opened: Zoo, views: list[View], sources: dict[str, str]) -> "Decod
     return Decoding(zoo=opened, generators=tuple(loaded))
 
 
-def _sources(specs: tuple[str, ...], views: list[View]) -> dict[str, str]:
+def sources_of(specs: tuple[str, ...], views: list[View]) -> dict[str, str]:
     """``--generator VIEW=PATH_OR_ID ...`` -> {view: path or id}."""
     sources = {}
     for spec in specs:
