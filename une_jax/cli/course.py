@@ -17,7 +17,7 @@ class Course:
     compare. A bar on a terminal, one line a part elsewhere.
     """
 
-    def __init__(self, weights: Mapping[str, float]):
+    def __init__(self, weights: Mapping[str, int]):
         self.weights, self.start = dict(weights), time.monotonic()
         self.before, self.part, self.ended = 0.0, "", 0.0
         self.bar = tqdm(
@@ -37,7 +37,7 @@ class Course:
         trace: TracebackType | None,
     ) -> None:
         if error is None and self.part:
-            self.tell(1)
+            self.tell(1.0)
         self.bar.close()
 
     def begin(self, part: str) -> None:
@@ -45,7 +45,7 @@ class Course:
         self.before += self.weights.get(self.part, 0)
         self.part = part
         self.bar.set_description_str(part, refresh=False)
-        self.tell(0)
+        self.tell(0.0)
         if self.bar.disable:
             print(f"report: {part}{self._left()}", file=sys.stderr, flush=True)
 

@@ -73,7 +73,7 @@ summary { cursor: pointer; color: var(--accent); font-size: .92rem; }
 }
 @media (max-width: 40rem) {
   .page { padding: 1.2rem 1rem 3rem; }
-  figure.wide img { min-width: 36rem; }
+  figure.wide img { min-width: 30rem; }
   figure.sheet img { min-width: 26rem; }
   .findings, .findings tbody, .findings td { display: block; width: auto; border: 0; }
   .findings thead { display: none; }

@@ -1,6 +1,10 @@
+"""The report as its reader and its user find it."""
+
+import csv
 import io
 import re
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -8,15 +12,20 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from une_jax import images, zoo
-from une_jax.cli import sections
-from une_jax.report import figures, page, probing
+from une_jax.report import probing
 
 SECTIONS = [
+    "Summary",
+    "How Gaussian the views are",
+    "What is linear in each view",
+    "Whether the noise only leaks the image",
+    "How much of each view the others tell",
+    "What all views share",
     "There and back",
     "Samples",
-    "What is linear in each view",
-    "How much of each view the others tell",
     "Edits",
+    "What edits do",
+    "Where this comes from",
 ]
 
 
@@ -27,14 +36,17 @@ class Read(HTMLParser):
         super().__init__()
         self.text = file.read_text(encoding="utf-8")
         self.headings, self.images, self.outside, self.inside = [], [], [], ""
+        self.ids, self.links = [], []
         self.feed(self.text)
 
     def handle_starttag(self, tag, attrs):
         self.inside, attrs = tag, dict(attrs)
+        self.ids += [attrs["id"]] if "id" in attrs else []
+        self.links += [attrs["href"]] if tag == "a" else []
         if tag == "img":
             self.images.append(attrs)
         for name in ("src", "href", "srcset", "data", "action"):
-            if name in attrs and not attrs[name].startswith("data:"):
+            if name in attrs and not attrs[name].startswith(("data:", "#")):
                 self.outside.append(attrs[name])
         if tag in ("script", "link", "iframe", "object"):
             self.outside.append(tag)
@@ -46,7 +58,7 @@ class Read(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def full(run, built, tiny, faces, tmp_path_factory):
+def full(run, built, tiny, eyes, faces, tmp_path_factory):
     """A report of all there is to report: its JSON, its folder and its page."""
     out = tmp_path_factory.mktemp("report") / "out"
     ran = run(
@@ -54,6 +66,7 @@ def full(run, built, tiny, faces, tmp_path_factory):
         *("--images", faces / "img_align_celeba"),
         *("--truth", faces / "truth.safetensors"),
         *("--attribute", "Smiling", "--prompt", "a hat", "no hat & <b>"),
+        *("--judge", f"eyes={eyes}"),
     )
     assert ran.code == 0, ran.err
     return ran.json, out, Read(out / "index.html")
@@ -61,30 +74,83 @@ def full(run, built, tiny, faces, tmp_path_factory):
 
 def test_the_page_has_its_sections_and_stands_alone(full):
     result, out, read = full
-    assert result["report"] == str(out / "index.html")
+    assert result["report"] == str(out / "index.html") and result["left_out"] == {}
     assert read.headings == SECTIONS
     assert read.outside == []
-    assert "http:" not in read.text and "https:" not in read.text
-    assert "url(" not in read.text and "@import" not in read.text
+    # What looks like an address is in the settings of a view, and no browser goes there.
+    code = re.sub(r"<pre>.*?</pre>", "", read.text, flags=re.DOTALL)
+    assert "http:" not in code and "https:" not in code
+    assert "url(" not in code and "@import" not in code
+    assert result["bytes"] == (out / "index.html").stat().st_size < 15e6
+
+
+def test_every_link_leads_to_a_section(full):
+    _, _, read = full
+    assert len(read.ids) == len(set(read.ids)) == len(SECTIONS)
+    assert {link.removeprefix("#") for link in read.links} == set(read.ids)
 
 
 def test_every_figure_is_inside_and_beside_the_page_and_described(full):
     _, out, read = full
-    written = {file.name: file.read_bytes() for file in out.glob("*.png")}
-    assert {"round_trip_tiny.png", "samples_tiny.png", "probes.png", "maps.png"} < set(
-        written
-    )
-    assert "edit_Smiling_plain.png" in written
-    assert {file.name for file in out.iterdir()} == {*written, "index.html"}
-    for png in written.values():
+    written = {file.name: file.read_bytes() for file in out.iterdir()}
+    sheets = {"round_trip_tiny.png", "samples_tiny.png", "edit_Smiling_plain.png"}
+    charts = {"gaussianity_random", "probes", "leakage", "maps", "shared", "recovery"}
+    assert sheets < set(written)
+    assert {f"{name}.{end}" for name in charts for end in ("png", "svg", "csv")} - {
+        "gaussianity_random.csv"
+    } < set(written)
+    pngs = [data for name, data in written.items() if name.endswith(".png")]
+    for png in pngs:
         with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
             image.load()
             assert min(image.size) > 50
-    assert len(read.images) == len(written)
+    for name, data in written.items():
+        if name.endswith(".svg"):
+            assert ElementTree.fromstring(data).tag.endswith("svg")
+    assert len(read.images) == len(pngs)
     assert all(len(image["alt"]) > 20 for image in read.images)
-    assert len({image["alt"] for image in read.images}) == len(written)
+    assert len({image["alt"] for image in read.images}) == len(pngs)
     assert "(2) no hat & <b>" in "".join(image["alt"] for image in read.images)
     assert "<b>" not in read.text  # what a user typed is text
+
+
+def test_every_table_is_beside_the_page_as_csv_with_all_digits(full):
+    result, out, read = full
+    named = set(re.findall(r"<code>(\w+\.csv)</code>", read.text))
+    assert named < {file.name for file in out.glob("*.csv")}
+    with (out / "probes.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert rows[-1]["attribute"] == "mean"
+    assert float(rows[-1]["tiny auc"]) == result["tiny mean_auc"]
+
+
+def test_the_summary_says_each_section_s_findings_beside_their_controls(full):
+    _, out, read = full
+    with (out / "summary.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["section"] for row in rows} >= {"gaussianity", "probes", "leakage"}
+    for row in rows:
+        assert row["question"].endswith("?") and row["verdict"].endswith(".")
+        assert float(row["beside"]) == float(row["beside"])
+        assert row["verdict"].replace("&", "&amp;") in read.text
+
+
+def test_it_says_where_it_comes_from(full, built):
+    import hashlib
+
+    _, out, read = full
+    digest = hashlib.sha256((built / "manifest.json").read_bytes()).hexdigest()
+    assert digest in read.text and "all 24 images" in read.text
+    views = {view.name: view for view in zoo.open(built).manifest.views}
+    with (out / "views.csv").open() as file:
+        rows = {row["view"]: row for row in csv.DictReader(file)}
+    assert {n: r["weights sha256"] for n, r in rows.items()} == {
+        n: v.weights_sha256 for n, v in views.items()
+    }
+    with (out / "versions.csv").open() as file:
+        assert {"jax", "une-jax", "Python"} < {
+            r["library"] for r in csv.DictReader(file)
+        }
 
 
 def test_the_numbers_are_measured(full, built, faces):
@@ -96,7 +162,7 @@ def test_the_numbers_are_measured(full, built, faces):
         assert result[f"{view} mean_auc"] == pytest.approx(auc, abs=1e-6)
     again, coded = (result[f"tiny {k}_psnr_db"] for k in ("round_trip", "vae"))
     assert 0 < again < 60 and 0 < coded < 60
-    assert f"PSNR {again:.1f} dB over 5 held-out" in read.text
+    assert f'<span class="big">{again:.1f} dB</span>' in read.text
     truth = load_file(faces / "truth.safetensors")["scores"][opened.split("test")]
     scores = probing.probe_view(opened, "tiny").scores
     with np.errstate(invalid="ignore"):
@@ -105,35 +171,26 @@ def test_the_numbers_are_measured(full, built, faces):
     assert result["tiny mean_truth_r2"] == pytest.approx(r2.mean(), abs=1e-4)
 
 
-def test_each_number_of_the_chart_stands_under_its_own_view(built, monkeypatch):
-    drawn = {}
-
-    def heatmap(values, rows, columns, **_):
-        drawn.update(zip(columns, values.T, strict=True))
-        return b""
-
-    monkeypatch.setattr(sections.figures, "heatmap", heatmap)
-    opened = zoo.open(built)
-    made = sections.Sections(opened, [])
-    made.probes(None)
-    assert set(drawn) == set(opened.views)
-    kinds = [opened[view].view.kind for view in drawn]
-    assert kinds == sorted(kinds, key="control".__eq__)  # controls come last
-    for view, column in drawn.items():
-        assert column[-1] == pytest.approx(made.numbers[f"{view} mean_auc"])
-
-
-def test_a_report_needs_neither_images_nor_truth(run, built, tiny, tmp_path):
-    args = ("report", built, "--generator", tiny, "--out", tmp_path / "out")
-    ran = run(*args)
-    assert ran.code == 0
-    assert ran.out == f"report: {tmp_path / 'out' / 'index.html'}\n"
+def test_sections_are_chosen_and_what_is_impossible_is_said(run, built, tiny, tmp_path):
+    """Neither images nor truth are needed, nor a judge that is not to be found."""
+    args = ("report", built, "--generator", tiny, "--out", tmp_path / "out", "--json")
+    ran = run(*args, "--only", "probes", "edits", "effects", "--without", "edits")
+    assert ran.code == 0, ran.err
+    assert list(ran.json["left_out"]) == ["effects"]
+    assert "--judge eyes" in ran.json["left_out"]["effects"]
     read = Read(tmp_path / "out/index.html")
-    assert read.headings == SECTIONS and "PSNR" not in read.text
+    assert read.headings == ["Summary", SECTIONS[2], "Where this comes from"]
+    assert "Left out: effects, since" in read.text
     assert "true score" not in read.text
-    edited = {re.sub(r"_(plain|orthog\w+)$", "", f.stem) for f in (tmp_path / "out").glob("edit_*.png")}  # fmt: skip
-    auc = probing.probe_view(zoo.open(built), "tiny").metrics.auc
-    assert len(edited) == min(4, np.isfinite(np.asarray(auc)).sum())
+    assert not list((tmp_path / "out").glob("edit_*"))
+
+
+def test_a_report_of_a_sample_says_so(run, built, tmp_path):
+    out = tmp_path / "out"
+    ran = run("report", built, "--out", out, "--only", "probes", "--rows", 16)
+    assert ran.code == 0, ran.err
+    assert ran.out == f"report: {out / 'index.html'}\n"
+    assert "16 of 24, drawn at random, images" in Read(out / "index.html").text
 
 
 def test_a_report_that_fails_writes_nothing(run, built, tiny, faces, tmp_path):
@@ -181,33 +238,21 @@ def test_truth_is_given_in_the_order_of_the_zoos_rows_and_attributes(
     np.testing.assert_array_equal(scores, truth[np.ix_([0, 2, 3], columns)])
 
 
-def test_a_zoo_without_a_generator_has_no_report(run, eyes, faces, tmp_path):
+def test_a_zoo_without_a_generator_has_a_report_without_pictures(
+    run, eyes, faces, tmp_path
+):
     args = ("--encoder", f"eyes={eyes}", "--batch-size", 8, "--out", tmp_path / "zoo")
+    args += ("--attributes", faces / "list_attr_celeba.txt")
     assert run("build", "--images", faces / "img_align_celeba", *args).code == 0
-    ran = run("report", tmp_path / "zoo", "--out", tmp_path / "out")
-    assert ran.code == 1 and "has no generator view" in ran.errors[0]
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_heatmap_takes_cells_that_are_not_defined():
-    cells = np.array([[0.9, np.nan], [np.nan, np.nan], [0.6, np.nan]])
-    png = figures.heatmap(
-        cells,
-        ["Male", "Bald", "Young"],
-        ["noise", "clip"],
-        label="AUC",
-        low=0.5,
-        high=1.0,
-    )
-    with Image.open(io.BytesIO(png)) as image:
-        assert image.format == "PNG" and image.width > 200
-
-
-def test_tables_escape_text_and_dash_what_is_undefined():
-    table = page.table(["name", "<AUC>"], [["a & b", 0.12345], ["mean", float("nan")]])
-    assert "<th>&lt;AUC&gt;</th>" in table
-    assert "<td>a &amp; b</td><td>0.123</td>" in table
-    assert "<td>mean</td><td>–</td>" in table
+    only = ("--only", "probes", "maps", "samples")
+    ran = run("report", tmp_path / "zoo", "--out", tmp_path / "out", *only, "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["left_out"] == {
+        "maps": "the zoo has one view only",
+        "samples": "the zoo has no generator view to decode",
+    }
+    ran = run("report", tmp_path / "zoo", "--out", tmp_path / "out", "--view", "eyes")
+    assert ran.code == 1 and "has the generator views (none)" in ran.errors[0]
 
 
 def test_squared_correlation_with_the_truth_knows_no_scale():

@@ -14,7 +14,7 @@ from une_jax.report.tables import Row
 # The best-read attributes, in these ways, on so many images: two thirds of a minute.
 ATTRIBUTES, IMAGES = 6, 8
 WAYS = (effects.PLAIN, KEEPING, effects.RANDOM)
-STEPS = (0.2, 0.6)  # in mean lengths of the noise
+STEPS = (0.3, 0.9)  # in mean lengths of the noise
 TARGET = 1.0
 
 
@@ -37,8 +37,16 @@ def write(decoding: Decoding, judge: Judge, tell: Callable[[float], None]) -> Ch
         "direction. Kept are up to three attributes whose directions have a cosine above "
         "0.1 with the edited one's."
     )
-    for sentence in effect_tables.verdict(compared):
-        chapter.say(sentence)
+    ways = effect_tables.by_way(compared)
+    by = {str(row["way"]): row for row in ways}
+    if by[effects.PLAIN]["compared"]:
+        for sentence in effect_tables.verdict(compared):
+            chapter.say(sentence)
+    else:
+        chapter.say(
+            f"No plain edit changes its score by {TARGET:g} sd within these steps, so "
+            "that ways cannot be compared at an equal change."
+        )
     if any(all(measured.of(a, w) is not None for w in measured.ways) for a in names):
         chapter.chart(
             "effects",
@@ -76,10 +84,8 @@ def write(decoding: Decoding, judge: Judge, tell: Callable[[float], None]) -> Ch
         digits=2,
         folded="By attribute, as a table",
     )
-    ways = effect_tables.by_way(compared)
     chapter.keep("effects_by_way", ways)
     chapter.keep("collateral", effect_tables.matrix_rows(compared, truth))
-    by = {str(row["way"]): row for row in ways}
     chapter.find(reach(by[effects.PLAIN], by[effects.RANDOM]))
     if kept and by[KEEPING]["compared"]:
         chapter.find(keeping(by[KEEPING]))

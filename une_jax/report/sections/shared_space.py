@@ -88,7 +88,7 @@ def beyond_chance(row: Row) -> Finding:
     said = "dimension agrees" if count == 1 else "dimensions agree"
     return Finding(
         question="Do all views share a space?",
-        value=count,
+        value=float(count),
         shown=str(count),
         of=f"of {of} dimensions beyond chance; the first agrees to {agreement:.2f}",
         beside=chance,
@@ -170,13 +170,14 @@ def _against_truth(chapter: Chapter, subject: Subject, views: Sequence[str]) -> 
 
 def truth_recovered(found: Sequence[Recovered]) -> Finding:
     """How much of z as many shared dimensions as it has recover, beside z unpaired."""
-    shared_ = next(
-        r for r in found if (r.by, r.space, r.k) == ("k", recovered.SHARED, recovered.K)
+    shared_, pca = (
+        max(
+            (r for r in found if (r.by, r.space) == ("k", name) and r.k <= recovered.K),
+            key=lambda r: r.k,
+        )
+        for name in (recovered.SHARED, recovered.PCA)
     )
     control = next(r for r in found if r.space == recovered.CONTROL)
-    pca = next(
-        r for r in found if (r.by, r.space, r.k) == ("k", recovered.PCA, shared_.k)
-    )
     r2, nothing = (float(r.r2.mean()) for r in (shared_, control))
     dimensions = float(np.maximum(shared_.r2, 0).sum())
     if r2 - nothing < 0.02:
