@@ -208,6 +208,12 @@ def test_outside_its_region_an_edit_of_one_bar_changes_nothing(teacher):
     assert np.isnan(everything.missed).all()
 
 
+def test_the_region_is_that_of_the_first_walk(teacher):
+    walks = effects.walks_of(teacher, ["Hat"], ["random (control)"])
+    forth, back = measured(walks).missed, measured(walks[::-1]).missed[::-1]
+    assert back[1].mean() < forth[1].mean() and back[0].mean() > 0
+
+
 def test_a_region_is_where_most_changes_and_of_a_given_size():
     squared = np.zeros((2, 3, 16, 16), np.float32)
     squared[0, :, 4:12, 4:12] = 1

@@ -85,6 +85,23 @@ def test_numbers_are_those_between_the_steps_where_the_change_is_reached():
     assert np.isnan(found.collateral[0, 2]) and np.isnan(found.distance).all()
 
 
+def test_between_two_steps_a_curve_is_straight_and_no_further():
+    """Collateral grows with the square of the step; 0.6 is between 0.4 and 0.8."""
+    change = linear(GAINS[:1])
+    change[..., MALE] = 10 * STEPS**2
+    rms = np.sqrt((18 * 0.25 * STEPS**2 + 100 * STEPS**4) / 19)[1::-1]  # 0.2 and 0.4
+    found = equal_change.at(equal_change.curves(made(WALKS[:1], change)), 0.6)
+    np.testing.assert_allclose(found.collateral[0, 0], rms.mean(), rtol=1e-4)
+
+
+def test_means_are_over_those_that_both_have():
+    values = np.array([[1.0, 3.0, np.nan, 8.0], [1.0, np.nan, 3.0, np.nan]])
+    pair = equal_change.Pairs(here=[0, 2], plain=[1, 3])
+    np.testing.assert_array_equal(
+        equal_change.means(values, pair), [[1, np.nan], [3, np.nan]]
+    )
+
+
 def test_changes_that_cancel_over_images_are_collateral_but_not_systematic():
     change = linear(GAINS[:1])
     change[:, ::2, :, HAT] = 0.5 * STEPS
