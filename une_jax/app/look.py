@@ -62,22 +62,26 @@ img.px { image-rendering: pixelated; }
 .dark .links a { color: var(--primary-300); }
 .empty { opacity: .7; padding: 2.5rem 1rem; text-align: center; }
 .reading h4 { margin: 0; font-size: .92rem; } .reading p { margin: 0 0 4px; font-size: .8rem; opacity: .7; }
-.track { display: grid; grid-template-columns: 12.5em 1fr 7.8em; gap: 8px; align-items: center;
+.track { display: grid; grid-template-columns: 13.5em 1fr 7.8em; gap: 8px; align-items: center;
   font-size: .82rem; line-height: 1.5; }
 .track .name { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .track.changed .name { font-weight: 700; } .track.kept .name::after { content: " · kept"; opacity: .65; }
 .track .odds { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; opacity: .9; }
+.track { --dot: #5b6472; --line: #9aa4b2; --ink: inherit; }
+.dark .track { --dot: #cbd5e1; --line: #94a3b8; }
+.track.changed { --dot: #0072b2; --line: #0072b2; }
+.dark .track.changed { --dot: #56b4e9; --line: #56b4e9; }
+.track.notable { --dot: #d55e00; --line: #d55e00; --ink: #b34e00; }
+.dark .track.notable { --dot: #ff8c3f; --line: #ff8c3f; --ink: #ff9d57; }
 .rail { position: relative; height: 12px; border-radius: 6px; background: var(--neutral-100); }
-.dark .rail { background: var(--neutral-700); }
+.dark .rail { background: var(--neutral-800); }
 .rail i { position: absolute; top: 0; height: 12px; }
 .rail .middle { left: 50%; width: 1px; background: var(--neutral-400); }
-.rail .bar { top: 4px; height: 4px; background: var(--neutral-400); }
+.rail .bar { top: 4px; height: 4px; background: var(--line); }
 .rail .was, .rail .is { width: 10px; height: 10px; top: 1px; margin-left: -5px; border-radius: 50%;
-  box-sizing: border-box; border: 2px solid var(--neutral-500); background: var(--background-fill-primary); }
-.rail .is { background: var(--neutral-500); }
-.changed .bar { background: #0072b2; } .changed .is { background: #0072b2; border-color: #0072b2; }
-.notable .bar { background: #d55e00; } .notable .is { background: #d55e00; border-color: #d55e00; }
-.notable .odds, .notable .name { color: #b34e00; } .dark .notable .odds, .dark .notable .name { color: #ff9d57; }
+  box-sizing: border-box; border: 2px solid var(--dot); background: var(--background-fill-primary); }
+.rail .is { background: var(--dot); }
+.notable .name, .notable .odds { color: var(--ink); }
 .map { display: grid; grid-template-columns: 1fr; }
 .map svg { width: 100%; height: auto; background: var(--background-fill-secondary); border-radius: 8px; }
 .map circle { cursor: pointer; } .map circle:hover { stroke: currentColor; stroke-width: 2; }

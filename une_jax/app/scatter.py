@@ -26,7 +26,7 @@ def scatter(
             float(y[i]),
             int(found.rows[i]),
             bool(labels[i]),
-            found.rows[i] == chosen,
+            int(found.rows[i]) == chosen,
         )  # fmt: skip
         for i in order
     ]
