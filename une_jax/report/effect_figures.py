@@ -22,6 +22,7 @@ def costs(c: Compared) -> Drawing:
     """
     m = c.measured
     common = [a for a in m.attributes if all(m.of(a, w) is not None for w in m.ways)]
+    common = common or m.attributes  # where nothing is entangled, nothing was kept
     figure, axes = plt.subplots(figsize=(7.2, 4.6), layout="constrained")
     styles = _looks()
     for way in m.ways:
