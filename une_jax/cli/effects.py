@@ -1,7 +1,6 @@
 """``une-jax effects``: what edits change, what else, and whether keeping others helps."""
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from une_jax.cli.generator import Generator
     from une_jax.report import effect_tables, effects
 
+PAIRS = 64  # images that LPIPS compares at once
 STEPS = (-0.8, -0.4, -0.2, -0.1, 0.1, 0.2, 0.4, 0.8)
 
 
@@ -86,8 +86,8 @@ class Effects(Analysis):
         if not len(rows):
             raise UneError(f"{opened.path} has no held-out images to edit")
         regions = _painted(self.truth, opened, rows) if self.truth else None
-        distance = _lpips(self.lpips) if self.lpips else None
         generator = generator_of_view(view, self.generator)
+        distance = lpips_of(self.lpips, generator.size) if self.lpips else None
         if self.batch_size:
             generator = dataclasses.replace(generator, batch_size=self.batch_size)
         judge = judge_of(opened, self.judge, generator.size)
@@ -239,8 +239,14 @@ def _painted(path: Path, opened: Zoo, rows: np.ndarray) -> "effects.Regions":
     return painted
 
 
-def _lpips(folder: Path) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+def lpips_of(folder: Path, size: int) -> "effects.Distance":
+    """LPIPS of images of this edge, with the weights in ``folder``.
+
+    Raises:
+        UneError: the images are too small for it.
+    """
     import jax
+    import jax.numpy as jnp
 
     from ports import lpips
     from une_jax import images
@@ -252,12 +258,17 @@ def _lpips(folder: Path) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
         return port.apply(params, images.to_signed(a), images.to_signed(b))
 
     def distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        size, parts = 64, []
-        for start in range(0, len(a), size):
-            pair = [x[start : start + size] for x in (a, b)]
-            short = size - len(pair[0])
-            full = [np.pad(x, ((0, short), (0, 0), (0, 0), (0, 0))) for x in pair]
-            parts.append(np.asarray(far(port.params, *full))[: len(pair[0])])
+        parts = []
+        for start in range(0, len(a), PAIRS):
+            pair = [x[start : start + PAIRS] for x in (a, b)]
+            n = len(pair[0])
+            full = [np.pad(x, ((0, PAIRS - n), (0, 0), (0, 0), (0, 0))) for x in pair]
+            parts.append(np.asarray(far(port.params, *map(jnp.asarray, full)))[:n])
         return np.concatenate(parts)
 
+    nothing = np.zeros((1, size, size, 3), np.uint8)
+    try:
+        distance(nothing, nothing)  # compiles, or refuses, before anything is edited
+    except ValueError as error:
+        raise UneError(f"--lpips: {error}") from error
     return distance

@@ -1,12 +1,16 @@
 import csv
+import json
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
+from ports import lpips
 from une_jax import zoo
 from une_jax.cli import effects as command
 from une_jax.cli import names
 from une_jax.cli.generator import Settings, load_generator
+from une_jax.errors import UneError
 
 STEPS = (-0.5, 0.25, 0.5)
 
@@ -84,6 +88,39 @@ def test_images_are_those_of_the_generator_called_by_hand(built, tiny):
     noise[1, 0] += 3
     wanted = generator.decode(noise.reshape(2, *generator.views[0].shape))
     assert np.abs(found[0].astype(int) - wanted).max() <= 1
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """LPIPS with four random channels at each depth."""
+    folder = tmp_path_factory.mktemp("lpips")
+    rng, tensors, n_in = np.random.default_rng(0), {}, 3
+    for i, (layer,) in enumerate(lpips.TRUNKS["alex"].stages):
+        shape = (4, n_in, layer.kernel, layer.kernel)
+        tensors[f"features.{layer.index}.weight"] = rng.standard_normal(shape)
+        tensors[f"features.{layer.index}.bias"] = np.zeros(4)
+        tensors[f"lin{i}.model.1.weight"] = np.ones((1, 4, 1, 1))
+        n_in = 4
+    tensors = {name: x.astype(np.float32) for name, x in tensors.items()}
+    save_file(tensors, folder / "model.safetensors")
+    config = {"architectures": ["LPIPS"], "backbone": "alex", "version": "0.1", "channels": [4] * 5}  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_lpips_is_of_pairs_however_many(weights):
+    rng = np.random.default_rng(1)
+    a, b = rng.integers(0, 256, (2, 70, 32, 32, 3), np.uint8)
+    far = command.lpips_of(weights, 32)
+    found = far(a, b)
+    assert found.shape == (70,) and found.min() > 1e-3
+    np.testing.assert_allclose(far(a, a), 0, atol=1e-6)
+    np.testing.assert_allclose(far(a[-3:], b[-3:]), found[-3:], rtol=1e-4)
+
+
+def test_images_that_lpips_cannot_compare_are_refused_before_editing(weights):
+    with pytest.raises(UneError, match="--lpips: images of 16x16 pixels"):
+        command.lpips_of(weights, 16)
 
 
 def test_the_text_ends_with_what_it_means(run, built, tiny, eyes):
