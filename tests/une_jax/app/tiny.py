@@ -8,11 +8,12 @@ import hashlib
 import io
 from types import SimpleNamespace
 
+import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from une_jax import images, sources, zoo
+from une_jax import images, shells, sources, zoo
 from une_jax.app.originals import Originals
 from une_jax.app.pictures import Pictures
 from une_jax.app.studio import Studio
@@ -84,8 +85,12 @@ class Coder:
     def edit(self, origin, moves, amounts, *, control="off", prompts=None):
         self.edited.append((amounts, control, prompts))
         n, s, _ = amounts.shape
-        noise = origin["sd"].reshape(n, 1, 16) + amounts @ moves
-        return painted(noise.reshape(n * s, 16)).reshape(n, s, SIZE, SIZE, 3)
+        start = origin["sd"].reshape(n, 1, 1, 4, 4)
+        moved = start + (amounts @ moves).reshape(n, s, 1, 4, 4)
+        if control != "off":
+            both = jnp.asarray(moved), jnp.asarray(start)
+            moved = np.asarray(shells.restore(*both, control))
+        return painted(moved.reshape(n * s, 16)).reshape(n, s, SIZE, SIZE, 3)
 
 
 class Judge:
