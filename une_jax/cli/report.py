@@ -229,10 +229,10 @@ def generator_views(opened: Zoo, wanted: tuple[str, ...]) -> list[View]:
 
 def _decoding(opened: Zoo, views: list[View], sources: dict[str, str]) -> "Decoding":
     from une_jax.cli.generator import generator_of_view
-    from une_jax.cli.sections.decoding import Decoding
-    from une_jax.cli.sections.round_trip import MEASURED
+    from une_jax.cli.sections.decoding import SHOWN, Decoding
 
-    loaded = (generator_of_view(v, sources.get(v.name), rows=MEASURED) for v in views)
+    # Batches of a strip: longer ones would mostly be padding.
+    loaded = (generator_of_view(v, sources.get(v.name), rows=SHOWN) for v in views)
     return Decoding(zoo=opened, generators=tuple(loaded))
 
 

@@ -26,6 +26,7 @@ ANCHORS = 500  # of relative representations (Moschella et al. 2023)
 _factor, _path = jax.jit(maps.factor), jax.jit(maps.path)
 _fold_errors = jax.jit(cross_validation.ridge_errors, static_argnames="folds")
 _predict = jax.jit(maps.predict)
+_scores, _evaluate = jax.jit(probes.scores), jax.jit(probes.evaluate)
 _procrustes = jax.jit(maps.procrustes, static_argnames="scale")
 _ranks = jax.jit(retrieval.ranks, static_argnames="block")
 _relative = jax.jit(relative.relative, static_argnames="centre")
@@ -93,6 +94,7 @@ def table(
     limit: int | None = None,
     folds: int | None = None,
     controls: bool = True,
+    unfitted: bool = True,
     step: Callable[[str], None] = lambda pair: None,
 ) -> list[Row]:
     """One row for each ordered pair of different views.
@@ -102,8 +104,8 @@ def table(
         limit: at most so many train rows (of more dimensions than rows, their Gram
             matrix is decomposed).
         folds: to choose penalties on; None leaves one row out at a time.
-        controls: whether with the baselines: shuffled pairs, Procrustes, relative
-            representations.
+        controls: whether with the baselines: shuffled pairs, and the unfitted ones.
+        unfitted: whether those are among them: Procrustes, relative representations.
         step: told of each pair when it is done.
 
     Raises:
@@ -148,7 +150,7 @@ def table(
                 shuffled = predict(*from_source.ridge(y[order], folds=folds), x_test)
                 said["shuffled pairs"] = shuffled
                 row |= _closeness("shuffled pairs ", shuffled, truth, mean)
-                row |= _unfitted(x, x_test, y, truth, mean)
+                row |= _unfitted(x, x_test, y, truth, mean) if unfitted else {}
             if source in own and target in own:
                 row |= _attributes(own[source], own[target], said, y_test)
             rows.append(row)
@@ -229,7 +231,7 @@ def _attributes(
     """Means over attributes; drops are in percentage points, and may be gains."""
     labels = jnp.asarray(y)
     at = {"source": source.metrics, "target": target.metrics} | {
-        name: probes.evaluate(probes.scores(target.probe, jnp.asarray(x)), labels)
+        name: _evaluate(_scores(target.probe, jnp.asarray(x)), labels)
         for name, x in said.items()
     }
     row: Row = {"base rate": _mean(target.metrics.base_rate)}

@@ -105,6 +105,15 @@ class Chapter:
         return page.Section(self.key, self.title, self.blocks)
 
 
+def two(value: float) -> str:
+    """With two decimals, and no negative zero.
+
+    >>> two(-0.004), two(-0.02)
+    ('0.00', '-0.02')
+    """
+    return f"{round(value, 2) + 0.0:.2f}"
+
+
 def file_name(text: str) -> str:
     """Letters, digits and underscores.
 

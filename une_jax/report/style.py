@@ -5,7 +5,7 @@ CSS = """
         --line: #d9dbe0; --panel: #f5f6f8; --accent: #0063a3; --sheet: #fff; }
 @media (prefers-color-scheme: dark) {
   :root { --paper: #15161a; --ink: #e4e4e8; --soft: #a3a6ae; --line: #363940;
-          --panel: #1e2026; --accent: #74bdf0; --sheet: #e9e9ec; } }
+          --panel: #1e2026; --accent: #74bdf0; --sheet: #fff; } }
 * { box-sizing: border-box; }
 html { scroll-behavior: smooth; scroll-padding-top: 1rem; -webkit-text-size-adjust: 100%; }
 body { margin: 0; background: var(--paper); color: var(--ink);

@@ -133,7 +133,7 @@ def verdict(share: float, ceiling: float, tests: int) -> str:
     if gap <= 2 * noise:
         return "Yes: these tests do not tell it from exactly Gaussian data."
     said = f"{gap:.1f} points of projections more are rejected than of Gaussian data."
-    return f"Nearly: {said}" if gap < 5 else f"No: {said}"
+    return f"Nearly: {said}" if gap < 10 else f"No: {said}"
 
 
 def _mean(rows: Sequence[Row], column: str) -> float:

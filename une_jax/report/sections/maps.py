@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from une_jax.report import alignment
-from une_jax.report.chapter import Chapter, Finding
+from une_jax.report.chapter import Chapter, Finding, two
 from une_jax.report.subject import Subject
 from une_jax.report.tables import Row
 
@@ -27,7 +27,9 @@ def write(subject: Subject, tell: Callable[[float], None]) -> Chapter:
         tell(done / total)
 
     probed = [subject.probed[view] for view in views]
-    rows = alignment.table(subject.zoo, views, probed=probed, limit=TRAIN, step=count)
+    rows = alignment.table(
+        subject.zoo, views, probed=probed, limit=TRAIN, unfitted=False, step=count
+    )
     for row in rows:
         chapter.numbers[f"{row['source']} -> {row['target']} r2"] = float(
             row["r2"] or 0
@@ -83,10 +85,10 @@ def finding(question: str, rows: Sequence[Row]) -> Finding:
     return Finding(
         question=question,
         value=r2,
-        shown=f"{r2:.2f}",
+        shown=two(r2),
         of=f"mean R² of {len(rows)} map{'s' if len(rows) > 1 else ''}",
         beside=shuffled,
-        beside_shown=f"{shuffled:.2f}",
+        beside_shown=two(shuffled),
         beside_of="maps fitted on shuffled pairs",
         verdict=verdict(r2, shuffled, found, chance),
     )

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from une_jax.report import recovered, recovery, shared, spaces
-from une_jax.report.chapter import Chapter, Finding
+from une_jax.report.chapter import Chapter, Finding, two
 from une_jax.report.recovered import Recovered
 from une_jax.report.subject import Subject
 from une_jax.report.tables import Row
@@ -129,7 +129,7 @@ def attributes_kept(rows: Sequence[Row]) -> Finding:
 def _against_truth(chapter: Chapter, subject: Subject, views: Sequence[str]) -> None:
     assert subject.truth is not None
     study = recovery.prepare(subject.zoo, subject.truth, views)
-    found = recovery.by_view(study) + recovery.by_k(study, (4, 8, 16, 32, 64, 128))
+    found = recovery.by_view(study) + recovery.by_k(study, KS)
     rows = recovered.table(found)
     chapter.heading("Is it the space the images came from?")
     chapter.say(
@@ -192,10 +192,10 @@ def truth_recovered(found: Sequence[Recovered]) -> Finding:
     return Finding(
         question="Is it the space the images came from?",
         value=r2,
-        shown=f"{r2:.2f}",
+        shown=two(r2),
         of=f"R² of the 32 true numbers from {shared_.k} shared dimensions",
         beside=nothing,
-        beside_shown=f"{nothing:.2f}",
+        beside_shown=two(nothing),
         beside_of="the truth of other images",
         verdict=said,
     )
