@@ -31,7 +31,8 @@ def write(
         "an attribute's direction, the normal of its probe, in standard deviations of "
         "the training images along it; 0 is what the noise itself gives back. Where "
         "other attributes' directions are close to it, a second sheet leaves those "
-        "alone: the likeliest move that changes none of their scores."
+        "alone: the likeliest move that changes none of their scores. It follows what "
+        "the data do when the score rises, so that the same strength goes further."
     )
     for i, name in enumerate(shown):
         _grid(chapter, decoding, teacher, name)

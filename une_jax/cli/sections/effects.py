@@ -13,7 +13,7 @@ from une_jax.report.tables import Row
 
 # The best-read attributes, in these ways, on so many images: two thirds of a minute.
 ATTRIBUTES, IMAGES = 6, 8
-WAYS = (effects.PLAIN, KEEPING, effects.RANDOM)
+WAYS = (effects.PLAIN, "euclidean", KEEPING, effects.RANDOM)
 STEPS = (0.3, 0.9)  # in mean lengths of the noise
 TARGET = 1.0
 
@@ -87,8 +87,9 @@ def write(decoding: Decoding, judge: Judge, tell: Callable[[float], None]) -> Ch
     chapter.keep("effects_by_way", ways)
     chapter.keep("collateral", effect_tables.matrix_rows(compared, truth))
     chapter.find(reach(by[effects.PLAIN], by[effects.RANDOM]))
-    if kept and by[KEEPING]["compared"]:
-        chapter.find(keeping(by[KEEPING]))
+    for way in ("euclidean", KEEPING):
+        if way in by and by[way]["compared"]:
+            chapter.find(keeping(way, by[way]))
     return chapter
 
 
@@ -111,7 +112,7 @@ def reach(plain: Row, control: Row) -> Finding:
     )
 
 
-def keeping(kept: Row) -> Finding:
+def keeping(way: str, kept: Row) -> Finding:
     """Collateral at an equal change with others kept, beside plain edits."""
     value, beside = (float(kept[c] or 0) for c in ("collateral", "collateral of plain"))
     change, low, high = (
@@ -127,7 +128,7 @@ def keeping(kept: Row) -> Finding:
             f"Not shown: {change:+.0f} % ({low:+.0f} to {high:+.0f}) is within chance."
         )
     return Finding(
-        question="Does leaving others alone help?",
+        question=f"Does leaving others alone help ({way})?",
         value=value,
         shown=f"{value:.2f} sd",
         of=f"collateral at {TARGET:g} sd of intended change, others kept "

@@ -95,7 +95,8 @@ def beyond_linear(noise: Row, rest: Row) -> Finding:
     if low <= 0.5:
         said = "No: with that taken out, nothing is left that a line reads."
     else:
-        said = f"A little: {share:.0%} of what is above chance stays." if share < 0.5 else f"Yes: {share:.0%} of what is above chance stays."  # fmt: skip
+        how = "A little" if share < 0.5 else "Yes"
+        said = f"{how}: {100 * share:.0f} % of what is above chance stays."
     return Finding(
         question="Is it more than a linear image of the clean latent?",
         value=left,
