@@ -194,6 +194,15 @@ def test_the_matrix_has_a_row_an_edit_and_says_what_was_planted(two_ways):
     assert rows[-1]["Male"] == pytest.approx(TRUTH[SMILING, MALE], rel=1e-6)
 
 
+def test_what_an_edit_that_moves_nothing_moves_besides_is_not_told():
+    gains = (along(SMILING, 2.0, 0.5), along(SMILING, 0.3, 0.5))
+    c = effect_tables.compare(made(WALKS[:2], linear(gains)), 1.0, replicates=5)
+    assert np.isfinite(effect_tables.matrix(c, "plain")).all()
+    assert np.isnan(effect_tables.matrix(c, "conditional")).all()  # 0.24 of 1
+    kept = effect_tables.matrix_rows(c)[1]
+    assert kept["way"] == "conditional" and np.isnan(float(kept["Male"] or 0))
+
+
 def test_every_step_has_its_row_in_order(two_ways):
     rows = effect_tables.by_step(two_ways)
     assert len(rows) == 3 * len(STEPS)
@@ -228,4 +237,8 @@ def test_figures_are_drawn_of_what_there_is(two_ways):
         assert drawing.png.startswith(b"\x89PNG") and b"<svg" in drawing.svg
     assert b"planted" in effect_figures.matrices(c, ["plain"], TRUTH).svg
     nowhere = effect_tables.compare(two_ways, 50.0, replicates=20)
-    assert effect_figures.by_attribute(nowhere).png
+    assert (
+        b"1 more attributes do not get there"
+        in effect_figures.by_attribute(nowhere).svg
+    )
+    assert b"do not get there" not in effect_figures.by_attribute(c).svg

@@ -107,14 +107,20 @@ def matrices(
 
 
 def by_attribute(c: Compared) -> Drawing:
-    """Collateral at the equal change: a row an attribute, a dot a way, with intervals."""
+    """Collateral at the equal change: a row an attribute, a dot a way, with intervals.
+
+    Attributes that get there in no way are left out, and counted below.
+    """
     m, series = c.measured, {}
 
     def plain(name: str) -> float:
         value = c.numbers.collateral[0, m.of(name, PLAIN) or 0]
         return float(value) if np.isfinite(value) else -1.0
 
-    order = sorted(m.attributes, key=plain, reverse=True)
+    there = {
+        m.walks[w].attribute for w in np.flatnonzero(np.isfinite(c.numbers.step[0]))
+    }
+    order = sorted(there, key=lambda name: (-plain(name), name)) or m.attributes
     for way in m.ways:
         if way == RANDOM:  # it never gets there
             continue
@@ -127,6 +133,8 @@ def by_attribute(c: Compared) -> Drawing:
         low, high = np.array(ends).T
         series[way] = charts.Band(np.array(middle), low, high)
     label = f"change of the others (rms, sd) at {c.target:g} sd of the edited score"
+    if len(there) < len(m.attributes):
+        label += f"\n{len(m.attributes) - len(there)} more attributes do not get there"
     return charts.dots(order, series, x_label=label)
 
 

@@ -50,7 +50,7 @@ def planted(names: tuple[str, ...]) -> Float[np.ndarray, "a a"] | None:
     """The true correlations of these scores, where they are the miniature's.
 
     >>> round(float(planted(factors.NAMES)[1, 8]), 2)  # a big nose, and male
-    0.34
+    0.3
     """
     if not set(names) <= set(factors.NAMES):
         return None
@@ -167,7 +167,8 @@ def matrix(
     c: Compared, way: str, names: tuple[str, ...] | None = None
 ) -> Float[np.ndarray, "e a"]:
     """The collateral matrix: edited attribute x every score, mean change per unit of the
-    intended one. NaN where the attribute was not edited so.
+    intended one. NaN where the attribute was not edited so, or did not get a quarter of
+    the way to the equal change: there is no telling what follows it.
 
     ``names``: of the scores; default: the judge's.
     """
@@ -177,7 +178,7 @@ def matrix(
     found = np.full((len(c.measured.attributes), len(names)), np.nan)
     for i, attribute in enumerate(c.measured.attributes):
         w = c.measured.of(attribute, way)
-        if w is not None:
+        if w is not None and c.curves.intended[0, w].max() >= c.target / 4:
             found[i] = change[w, columns]
     return found
 
@@ -187,7 +188,7 @@ def matrix_rows(c: Compared, truth: Float[np.ndarray, "a a"] | None = None) -> l
     rows: list[Row] = []
     for way in c.measured.ways:
         for name, line in zip(c.measured.attributes, matrix(c, way), strict=True):
-            if np.isfinite(line).any():
+            if c.measured.of(name, way) is not None:
                 cells = dict(zip(c.measured.names, map(float, line), strict=True))
                 rows.append({"way": way, "attribute": name, **cells})
     if truth is not None:
