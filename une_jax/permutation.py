@@ -151,7 +151,7 @@ def familywise(
     different kinds and scales. Statistics without variance, or NaN, have NaN and do not
     count for the others. Works under jit and vmap.
 
-    >>> samples = jax.random.normal(jax.random.key(0), (99, 2)) * jnp.array([1.0, 9.0])
+    >>> samples = jax.random.normal(jax.random.key(0), (99, 2)) * jnp.array([[1.0, 9.0]])
     >>> familywise(jnp.array([5.0, 5.0]), samples).round(2).tolist()
     [0.009999999776482582, 0.44999998807907104]
     """

@@ -31,7 +31,7 @@ def paper_split(n: int, rows: Sequence[int] | None = None) -> np.ndarray:
     >>> np.unique(paper_split(19_867), return_counts=True)[1].tolist()  # test, train
     [3974, 15893]
     >>> paper_split(19_867, range(2, 6)).tolist()
-    ['train', 'train', 'test', 'train']
+    ['test', 'train', 'train', 'train']
     """
     train = _in_train(n)
     asked = train if rows is None else train[np.asarray(rows, np.int64)]
