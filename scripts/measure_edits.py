@@ -145,9 +145,9 @@ def write(args: Args, cases: Sequence[Case]) -> None:
         f"faces edited along {len(shown['test_auc'])} attributes, judged by the shipped regressor. "
         f"All at a change of {args.change:g} standard deviations of the edited score.",
         "## What follows",
-        *(f"- {line}" for line in summary(found, args.change)),
+        "\n".join(f"- {line}" for line in summary(found, args.change)),
         f"## {reference.method}, {reference.steps} steps",
-        *(f"- {line}" for line in shown["verdict"]),
+        "\n".join(f"- {line}" for line in shown["verdict"]),
         f"![What an edit costs]({reference.name}.png)",
         f"![Who moves with whom]({reference.name}_matrix.png)",
         f"![By attribute]({reference.name}_attributes.png)",
@@ -159,9 +159,8 @@ def write(args: Args, cases: Sequence[Case]) -> None:
         "change in both. Steps are in mean lengths of the noise. All columns: "
         "[results.csv](results.csv), and each case's own files.",
     ]
-    # Bullets that follow each other are one list.
-    page = "\n\n".join(blocks).replace("\n\n- ", "\n- ").replace("what follows\n-", "what follows\n\n-")  # fmt: skip
-    write_bytes_atomically(args.out / "results.md", (page + "\n").encode())
+    page = "\n\n".join(blocks) + "\n"
+    write_bytes_atomically(args.out / "results.md", page.encode())
 
 
 def summary(found: dict[Case, dict[str, Any]], change: float) -> list[str]:
@@ -186,9 +185,9 @@ def summary(found: dict[Case, dict[str, Any]], change: float) -> list[str]:
         same = np.median([row["identity"] - row["identity of plain"] for row in known])
         lost = np.median([1 - row["compared"] / max(row["walked"], 1) for row in known])
         lines.append(
-            f"**{way}**, against plain, {' and '.join(said)}; its steps are "
-            f"{100 * steps:+.0f} % as long, identity changes by {same:+.3f}, and "
-            f"{100 * lost:.0f} % of its attributes cannot be compared."
+            f"**{way}**, against plain, {' and '.join(said)}; the length of its steps "
+            f"changes by {100 * steps:+.0f} %, identity by {same:+.3f}, and "
+            f"{100 * lost:.0f} % of its attributes do not get there in both."
         )
     plain = {case: _way(result, "plain") for case, result in found.items()}
     known = {case: row for case, row in plain.items() if row and row["compared"]}
