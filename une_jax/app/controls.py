@@ -22,7 +22,7 @@ HOW = {
 }
 UNITS = {
     "standard deviations": "sd",
-    "log odds to end at": "margin",
+    "the score to end at (0: the boundary)": "margin",
     "raw (the authors' alpha)": "raw",
 }
 CONTROLS = {"no": "off", "as a whole": "sphere", "channel by channel": "channel"}
@@ -37,7 +37,7 @@ class Controls:
         own = any(map(studio.pictures.own_prompts, views))
         start = Session(sliders=tuple(self.first), active=self.first[0])
         self.session = gr.State(start)
-        with gr.Row():
+        with gr.Row(elem_classes="bench"):
             with gr.Column(scale=3, min_width=260):
                 self.gallery = gr.HTML("", js_on_load=pieces.CLICK, elem_id="gallery")
                 with gr.Row(elem_classes="pager"):
@@ -51,15 +51,15 @@ class Controls:
                     elem_id="upload",
                 )
                 self.prompt = gr.Textbox(label="its prompt", visible=own, max_length=500)  # fmt: skip
-            with gr.Column(scale=6, min_width=400):
+            with gr.Column(scale=6, min_width=400, elem_classes="middle"):
                 self.stage = gr.HTML(pieces.empty(PICK), elem_id="stage")
                 self.strip = gr.HTML("", js_on_load=pieces.CLICK, elem_id="strip")
                 self.links = gr.HTML("", elem_id="links")
                 self.reading = gr.HTML("", elem_id="reading")
                 judged = bool(studio.judges)
-                with gr.Accordion("as the noise itself reads", open=False, visible=judged):  # fmt: skip
+                with gr.Accordion("as the noise itself reads", open=False, visible=judged, elem_id="within"):  # fmt: skip
                     self.noise = gr.HTML("", elem_id="noise")
-            with gr.Column(scale=4, min_width=300):
+            with gr.Column(scale=4, min_width=300, elem_classes="levers"):
                 self.changed = gr.Dropdown(
                     _named(names),
                     value=self.first,

@@ -58,9 +58,9 @@ class Editing:
         self._on(c.changed.input, self.choose)
         self._on(c.keep.input, self.again)
         self._on(c.hold.click, self.entangled)
-        for ask in (c.reset.click, c.unit.input, c.view.input):
+        for ask in (c.reset.click, c.unit.input, c.method.input, c.view.input):
             self._on(ask, self.rest)
-        for choice in (c.how, c.control, c.method):
+        for choice in (c.how, c.control):
             self._on(choice.input, self.again)
 
     def _on(
@@ -239,10 +239,9 @@ class Editing:
 
     def _at_rest(self, session: Session, wish: Wish, names: Sequence[str], prompt: str) -> dict[str, float]:  # fmt: skip
         picture = self._picture(session, wish.view, prompt)
-        if wish.unit != "margin" or picture is None:
+        if picture is None:
             return dict.fromkeys(names, 0.0)
-        odds = self.studio.odds(picture, wish.view)  # where it is now
-        return {name: odds[name] for name in names}
+        return {name: self.studio.rest(picture, wish, name) for name in names}
 
     def _show(self, session: Session, wish: Wish, asked: Asked) -> Answer:
         c, picture = self.page, self._picture(session, wish.view, asked.prompt)
@@ -259,7 +258,7 @@ class Editing:
             "command": self._command(picture, wish),
         }
         return {
-            c.stage: pieces.stage(picture, edited.after, wish.amounts),
+            c.stage: pieces.stage(picture, edited, wish),
             c.links: pieces.links(picture, edited, settings),
             c.left: pieces.left(edited, wish.keep),
             # What reads the picture itself comes first.

@@ -88,5 +88,12 @@ img.px { image-rendering: pixelated; }
 .map text { fill: currentColor; font-size: 12px; }
 .legend { display: flex; gap: 16px; font-size: .85rem; padding: 4px 0; }
 .legend i { display: inline-block; width: 10px; height: 10px; border-radius: 50%; margin-right: 5px; }
-@media (max-width: 700px) { .stage.n3 { grid-template-columns: 1fr 1fr; } .stage .original { display: none; } }
+@media (max-width: 700px) {
+  .stage.n3 { grid-template-columns: 1fr 1fr; } .stage .original { display: none; }
+  .gallery { grid-template-columns: none; grid-auto-flow: column; grid-auto-columns: 58px;
+    grid-template-rows: 58px 58px; overflow-x: auto; }
+  .track { grid-template-columns: 9.5em 1fr 7.2em; font-size: .78rem; }
+  .middle { display: contents !important; }
+  #stage, #strip, #links { order: 1; } .levers { order: 2; } #reading, #within { order: 3; }
+}
 """

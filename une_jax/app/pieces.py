@@ -58,9 +58,7 @@ def gallery(
     return f'<div class="gallery">{"".join(buttons)}</div>'
 
 
-def stage(
-    picture: Picture, after: UInt8[np.ndarray, "h w 3"], amounts: Mapping[str, float]
-) -> str:
+def stage(picture: Picture, edited: Edited, wish: Wish) -> str:
     """The picture, what its noise gives back, and the edit with its amounts."""
     shown = []
     if picture.pixels is not None:
@@ -69,10 +67,12 @@ def stage(
     if math.isfinite(picture.psnr):
         again += f" <small>{picture.psnr:.1f} dB</small>"
     shown.append(_figure(picture.back, again, "before"))
-    moved = [
-        f"{_words(name)} {amount:+.3g}" for name, amount in amounts.items() if amount
-    ]
-    shown.append(_figure(after, ", ".join(moved) or "nothing changed yet", "after"))
+    told = "nothing changed yet"
+    if edited.after is not picture.back:
+        to = "to " if wish.unit == "margin" else ""
+        moved = [f"{_words(n)} {to}{a:+.3g}" for n, a in wish.amounts.items() if a]
+        told = ", ".join(moved)
+    shown.append(_figure(edited.after, told, "after"))
     return f'<div class="stage n{len(shown)}">{"".join(shown)}</div>'
 
 

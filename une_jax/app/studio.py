@@ -20,6 +20,7 @@ from une_jax.report import teaching
 from une_jax.report.latents import flat
 
 STRIPS = 16  # how many are kept
+STILL = 1e-3  # standard deviations: less is no edit, but a slider's rounding
 
 _displace = jax.jit(edits.displace)
 _restore = jax.jit(shells.restore, static_argnames="control")
@@ -100,7 +101,7 @@ class Studio:
                 held = self._directions(wish)
                 left = held.method.get("left", {})
                 amounts = _amounts(picture, wish, held)
-                if np.any(amounts):
+                if np.any(np.abs(amounts) > STILL * held.spread):
                     after = self._decoded(picture, wish, amounts[None])[0]
                     noise = _moved(start, held, amounts, wish.control)
             readings = [self._meter(wish.view).compare(start, noise)]
@@ -127,12 +128,13 @@ class Studio:
             prompts = tuple(picture.prompts or ())
             return self._strips.get((picture.id, prompts, how, others, name, tuple(at)), make)  # fmt: skip
 
-    def odds(self, picture: Picture, view: str) -> dict[str, float]:
-        """Log odds of each attribute that the picture's noise has."""
-        with self.pictures.lock:
-            meter = self._meter(view)
-            names, found = meter.directions.names, meter.read(picture.origin[view])[0]
-            return dict(zip(names, found.tolist(), strict=True))
+    def rest(self, picture: Picture, wish: Wish, name: str) -> float:
+        """Where an attribute's slider stands while nothing is changed."""
+        if wish.unit != "margin":
+            return 0.0
+        found = self._teacher(wish.view, wish.method).directions
+        scores = found.scores(flat(picture.origin[wish.view]))
+        return float(scores[0, found.index(name)])
 
     def span(self, wish: Wish, name: str, deviations: float) -> tuple[float, float]:
         """From where to where an attribute's slider goes, in the wish's unit: so many

@@ -151,9 +151,12 @@ def test_units_ways_and_norms_can_be_chosen(page, tmp_path):
 
     changed_by(page, lambda: choose("norm of the noise held", "as a whole"))
     changed_by(page, lambda: choose("directions learnt by", "class means"))
-    # In log odds, a slider stands where the picture is: nothing has changed yet.
-    changed_by(page, lambda: choose("sliders count", "log odds to end at"))
-    page.wait_for_selector("#strip .step.on, #strip .step")
+    changed_by(page, lambda: slide(page, 0, 0.9))
+    # There, a slider starts where the picture is: nothing has changed yet.
+    changed_by(
+        page, lambda: choose("sliders count", "the score to end at (0: the boundary)")
+    )
+    assert "nothing changed" in page.locator("#stage .after").inner_text()
     assert value(page, 0) != 0
     shot(page, tmp_path, "ways")
 

@@ -39,7 +39,7 @@ def test_names_and_keys_stay_words(edited):
         pieces.card(FACES[0], 0, EVIL, [EVIL]),
         pieces.head(EVIL, EVIL),
         pieces.empty(EVIL),
-        pieces.stage(picture, done.after, wish.amounts),
+        pieces.stage(picture, done, wish),
         pieces.left(done, wish.keep),
         reading,
     ]
@@ -51,7 +51,7 @@ def test_names_and_keys_stay_words(edited):
 
 def test_images_are_inside_and_have_words(edited):
     picture, done, wish = edited
-    text = pieces.stage(picture, done.after, wish.amounts)
+    text = pieces.stage(picture, done, wish)
     sources = re.findall(r'src="([^"]*)"', text)
     assert len(sources) == 2  # there is no original here
     assert all(s.startswith("data:image/png;base64,") for s in sources)

@@ -56,8 +56,19 @@ def test_a_margin_is_where_the_noise_reads_it(studio, picture):
     noise = edited.readings[0]
     assert noise.view == "sd"
     assert noise.after[1] == pytest.approx(3.5, abs=1e-3)
-    odds = studio.odds(picture, "sd")
-    np.testing.assert_allclose([odds[n] for n in NAMES], noise.before, rtol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["probe", "means", "ridge"])
+@pytest.mark.parametrize("unit", ["sd", "margin", "raw"])
+def test_a_slider_at_rest_changes_nothing_in_any_unit(studio, picture, method, unit):
+    wish = wished(unit=unit, method=method)
+    rest = studio.rest(picture, wish, "Round")
+    assert (
+        studio.edit(picture, wish.moved("Round", round(rest, 3))).after is picture.back
+    )
+    assert (rest == 0) == (unit != "margin")
+    low, high = studio.span(wish, "Round", 4.0)
+    assert low < rest < high
 
 
 @pytest.mark.parametrize("how", ["euclidean", "conditional"])
