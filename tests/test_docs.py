@@ -2,14 +2,17 @@
 
 import dataclasses
 import importlib
+import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import jax
 import pytest
 
+from scripts import docs_examples
 from une_jax.cli.build import Build
 from une_jax.cli.cluster import Cluster
 
@@ -146,3 +149,54 @@ def test_python_runs(page, tmp_path, monkeypatch):
     exec(GIVEN.get(page.name, ""), names)
     for block in blocks(page, "python"):
         exec(compile(block, str(page), "exec"), names)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The site, built as ``make docs`` builds it."""
+    out = tmp_path_factory.mktemp("site")
+    options = ["build", "--strict", "--quiet", "--site-dir", str(out)]
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", *options],
+        cwd=ROOT,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    return out
+
+
+@pytest.mark.slow
+def test_no_page_asks_for_anything_from_elsewhere(site):
+    pages = sorted(site.rglob("*.html"))
+    assert len(pages) > 100
+    elsewhere = re.compile(
+        r"<(?:link|script|img|iframe)[^>]*(?:src|href)=\"(https?:[^\"]*)"
+    )
+    for page in pages:
+        assert not elsewhere.findall(page.read_text()), page
+
+
+@pytest.mark.slow
+def test_every_public_module_has_a_page_and_every_command_its_help(site):
+    for module in ("ports.lpips", "une_jax.ddim", "une_jax.zoo.reader", "une_jax.zoo"):
+        assert (site / f"api/{module}.html").exists(), module
+    assert "orthogonalize" in (site / "api/une_jax.edits.html").read_text()
+    helped = (site / "commands.html").read_text()
+    for name in cli.COMMANDS:
+        assert f"usage: une-jax {name}" in helped, name
+
+
+@pytest.mark.parametrize(
+    "text, shown",
+    [
+        ("Adds.", "Adds."),
+        (">>> 1\n1", "```pycon\n>>> 1\n1\n```"),
+        ("A\n\n>>> 1\n1\n\nB", "A\n\n```pycon\n>>> 1\n1\n```\n\nB"),
+        (">>> f()  # doctest: +SKIP", "```pycon\n>>> f()\n```"),
+        (">>> 1\n1\n>>> 2\n2", "```pycon\n>>> 1\n1\n>>> 2\n2\n```"),
+    ],
+)
+def test_examples_are_shown_as_code(text, shown):
+    assert docs_examples.fenced(text) == shown
