@@ -25,6 +25,7 @@ PARTS = {
     ),
     "une_jax.miniature": ("une_jax/miniature",),
     "une_jax.report": ("une_jax/report",),
+    "une_jax.app": ("une_jax/app",),
 }
 
 
