@@ -59,7 +59,7 @@ class App:
         views = generator_views(opened, self.view)
         models = sources_of(self.generator, views)
 
-        from une_jax.app import originals, page, serving
+        from une_jax.app import originals
         from une_jax.app.pictures import Pictures
         from une_jax.app.studio import Studio
 
@@ -70,8 +70,13 @@ class App:
         pictures = Pictures(opened, coders, found)
         studio = Studio(pictures, _judges(opened, self.judge))
         start = time.monotonic()
-        studio.warm(studio.views[0], _say)
-        _say(f"ready after {time.monotonic() - start:.1f} s")
+        edit = studio.warm(studio.views[0], _say)
+        _say(
+            f"ready after {time.monotonic() - start:.1f} s; an edit takes {edit:.2f} s"
+        )
+
+        from une_jax.app import page, serving
+
         built = page.build(studio)
         url = serving.serve(built, port=self.port, open_browser=self.open)
         told = json.dumps({"url": url}) if self.json else f"open {url} (Ctrl-C ends it)"
