@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 import numpy as np
 import tyro
 
+from ports.checkpoint import CheckpointError
 from une_jax import zoo as zoos
 from une_jax.attributes import resolve
 from une_jax.cli.course import Course
@@ -30,9 +31,15 @@ Section = Literal["gaussianity", "probes", "leakage", "maps", "shared", "similar
 SECTIONS: tuple[Section, ...] = get_args(Section)
 # What each takes in seconds on 800 faces and two cores: how far the bar moves.
 SECONDS = {"gaussianity": 20, "probes": 8, "leakage": 20, "maps": 15, "shared": 20, "similarity": 25, "round-trip": 25, "samples": 15, "edits": 20, "effects": 30}  # fmt: skip
-ON_REQUEST = ("similarity",)
-PICTURES = ("round-trip", "samples", "edits", "effects")
-READING = ("probes", "leakage", "shared", "edits", "effects")  # attributes
+ON_REQUEST: tuple[Section, ...] = ("similarity",)
+PICTURES: tuple[Section, ...] = ("round-trip", "samples", "edits", "effects")
+READING: tuple[Section, ...] = (
+    "probes",
+    "leakage",
+    "shared",
+    "edits",
+    "effects",
+)  # attributes
 Tell = Callable[[float], None]
 
 
@@ -86,8 +93,16 @@ class Report:
         _ = subject.scores  # a wrong file is refused now
         wanted, left_out = self._wanted(subject, bool(views))
         decoding = None
-        if any(key in PICTURES for key in wanted):
-            decoding = _decoding(subject.zoo, views, sources)
+        pictures = [key for key in wanted if key in PICTURES]
+        if pictures:
+            try:
+                decoding = _decoding(subject.zoo, views, sources)
+            except (UneError, CheckpointError) as e:
+                if self.generator or self.view or self.only:  # they were asked for
+                    raise
+                left_out |= dict.fromkeys(pictures, str(e))
+                for key in pictures:
+                    wanted.remove(key)
         chapters: list[Chapter] = []
         with Course({key: SECONDS[key] for key in wanted}) as course:
             for key in wanted:

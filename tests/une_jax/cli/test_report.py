@@ -132,7 +132,7 @@ def test_the_summary_says_each_section_s_findings_beside_their_controls(full):
     for row in rows:
         assert row["question"].endswith("?") and row["verdict"].endswith(".")
         assert float(row["beside"]) == float(row["beside"])
-        assert row["verdict"].replace("&", "&amp;") in read.text
+        assert row["verdict"] in read.text.replace("\u00a0", " ")
 
 
 def test_it_says_where_it_comes_from(full, built):
@@ -162,7 +162,7 @@ def test_the_numbers_are_measured(full, built, faces):
         assert result[f"{view} mean_auc"] == pytest.approx(auc, abs=1e-6)
     again, coded = (result[f"tiny {k}_psnr_db"] for k in ("round_trip", "vae"))
     assert 0 < again < 60 and 0 < coded < 60
-    assert f'<span class="big">{again:.1f} dB</span>' in read.text
+    assert f'<span class="big">{again:.1f}\u00a0dB</span>' in read.text
     truth = load_file(faces / "truth.safetensors")["scores"][opened.split("test")]
     scores = probing.probe_view(opened, "tiny").scores
     with np.errstate(invalid="ignore"):
@@ -183,6 +183,16 @@ def test_sections_are_chosen_and_what_is_impossible_is_said(run, built, tiny, tm
     assert "Left out: effects, since" in read.text
     assert "true score" not in read.text
     assert not list((tmp_path / "out").glob("edit_*"))
+
+
+def test_a_generator_that_is_not_found_leaves_its_pictures_out(run, built, tmp_path):
+    others = ("gaussianity", "probes", "leakage", "maps", "shared")
+    args = ("report", built, "--out", tmp_path / "out", "--json", "--without", *others)
+    ran = run(*args)
+    assert ran.code == 0, ran.err
+    assert set(ran.json["left_out"]) == {"round-trip", "samples", "edits", "effects"}
+    ran = run(*args, "--view", "tiny")  # it was asked for
+    assert ran.code == 1 and len(ran.errors) == 1
 
 
 def test_a_report_of_a_sample_says_so(run, built, tmp_path):

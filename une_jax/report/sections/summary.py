@@ -25,7 +25,7 @@ def write(chapters: Sequence[Chapter]) -> Chapter:
         f"<tr><td>{page.link(key, f.question)}</td>"
         f"{_cell(HEADINGS[1], f.shown, f.of)}"
         f"{_cell(HEADINGS[2], f.beside_shown, f.beside_of)}"
-        f'<td data-label="{HEADINGS[3]}">{html.escape(f.verdict)}</td></tr>'
+        f'<td data-label="{HEADINGS[3]}">{_text(f.verdict)}</td></tr>'
         for key, f in found
     )
     head = "".join(f"<th>{name}</th>" for name in HEADINGS)
@@ -51,6 +51,13 @@ def write(chapters: Sequence[Chapter]) -> Chapter:
 
 def _cell(label: str, shown: str, of: str) -> str:
     return (
-        f'<td data-label="{label}"><span class="big">{html.escape(shown)}</span>'
-        f'<span class="small">{html.escape(of)}</span></td>'
+        f'<td data-label="{label}"><span class="big">{_text(shown)}</span>'
+        f'<span class="small">{_text(of)}</span></td>'
     )
+
+
+def _text(text: str) -> str:
+    """Escaped; a number and its unit stay on one line."""
+    for unit in ("%", "dB", "sd"):
+        text = text.replace(f" {unit}", f"\u00a0{unit}")
+    return html.escape(text)
