@@ -58,8 +58,9 @@ class Editing:
         self._on(c.changed.input, self.choose)
         self._on(c.keep.input, self.again)
         self._on(c.hold.click, self.entangled)
-        for ask in (c.reset.click, c.unit.input, c.method.input, c.view.input):
+        for ask in (c.reset.click, c.unit.input, c.method.input):
             self._on(ask, self.rest)
+        self._on(c.view.input, self.rest, shows=c.stage)  # its model may have to load
         for choice in (c.how, c.control):
             self._on(choice.input, self.again)
 
