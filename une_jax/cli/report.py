@@ -93,7 +93,7 @@ class Report:
         _ = subject.scores  # a wrong file is refused now
         wanted, left_out = self._wanted(subject, bool(views))
         decoding = None
-        pictures = [key for key in wanted if key in PICTURES]
+        pictures: list[Section] = [key for key in wanted if key in PICTURES]
         if pictures:
             try:
                 decoding = _decoding(subject.zoo, views, sources)
