@@ -1,5 +1,6 @@
 """The tab where pictures are edited: what each of its components sets off."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from une_jax.app.told import told
 from une_jax.app.wish import Wish
 
 STEPS = 9  # pictures of a strip
+QUICK = 0.3  # seconds of an edit: then the strip follows the slider as it moves
 DEVICE = "device"  # all that computes waits in one queue
 
 Answer = dict[Any, Any]
@@ -44,6 +46,8 @@ class Editing:
     def __init__(self, studio: Studio, controls: Controls):
         self.studio, self.page = studio, controls
         self.count = studio.zoo.rows.num_rows
+        self.seconds = 0.0
+        """That the last edit took."""
         c = controls
         self._on(c.back.click, lambda values: self.turn(values, -1), line=False)
         self._on(c.on.click, lambda values: self.turn(values, 1), line=False)
@@ -52,7 +56,8 @@ class Editing:
         for ended in (loaded.success, loaded.failure):  # room for the next one
             ended(lambda: None, None, c.file, **_HOW)
         for i, slider in enumerate(c.sliders):
-            self._on(slider.input, self._slid(i), line=False, last=True)
+            moved = self._on(slider.input, self._slid(i), line=False, last=True)
+            moved.success(told(self.trail), set(c.asked), c.strip, **_HOW)
             slider.release(told(self.line), set(c.asked), c.strip, **_HOW)
         self._on(c.strip.pick, self.step)
         self._on(c.changed.input, self.choose)
@@ -189,6 +194,11 @@ class Editing:
         labels = [f"{a:+.3g}" if abs(a) > 1e-9 else "0" for a in at]
         return pieces.strip(images, labels, name, near if here else None)
 
+    def trail(self, values: Answer) -> Any:
+        """The strip while its slider moves, by keys too: of a model that takes its time,
+        not before the slider is let go."""
+        return self.line(values) if self.seconds < QUICK else gr.skip()
+
     def opened(self, values: Answer) -> Answer:
         """A page that has just been opened: the first pictures, and the first of them."""
         return self.go(values, 0)
@@ -248,7 +258,9 @@ class Editing:
         c, picture = self.page, self._picture(session, wish.view, asked.prompt)
         if picture is None:
             return {c.stage: pieces.empty(PICK)}  # fmt: skip
+        start = time.monotonic()
         edited = self.studio.edit(picture, wish)
+        self.seconds = time.monotonic() - start
         settings = {
             "une_jax": une_jax.__version__,
             "picture": {picture.id[0]: picture.id[1], "name": picture.title},
