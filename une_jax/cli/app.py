@@ -140,8 +140,7 @@ def _coder(view: zoo.View, source: str | None) -> Coder:
 
 def _judges(opened: zoo.Zoo, asked: str | None) -> tuple["Judge", ...]:
     """The encoder that reads edited pictures, if any."""
-    from une_jax.cli.encoder import load_encoder
-    from une_jax.cli.names import resolve
+    from une_jax.cli.encoder import encoder_of_view
 
     encoders = [v for v in opened.manifest.views if v.kind == "encoder"]
     if asked == "none" or (asked is None and not encoders):
@@ -151,14 +150,9 @@ def _judges(opened: zoo.Zoo, asked: str | None) -> tuple["Judge", ...]:
     if view is None:
         listed = ", ".join(v.name for v in encoders) or "none"
         raise UneError(f"--judge {name}: {opened.path} has the encoder views {listed}")
-    from ports.checkpoint import CheckpointError
-
     try:
-        model = resolve(source or view.model_id)._replace(name=view.name)
-        encoder = load_encoder(model, rows=1)
-        if encoder.views[0].weights_sha256 != view.weights_sha256:
-            raise UneError(f"{model.source} holds other weights than view {name!r}")
-    except (CheckpointError, UneError) as error:
+        encoder = encoder_of_view(view, source or None, rows=1)
+    except UneError as error:
         if asked is not None:
             raise UneError(f"--judge {name}: {error}") from error
         _say(f"no judge beside the noise: {error}")

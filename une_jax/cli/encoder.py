@@ -11,11 +11,12 @@ from jax.sharding import Mesh
 from PIL import Image
 
 from ports import encoder, preprocess
+from ports.checkpoint import CheckpointError
 from une_jax import parallel
 from une_jax.cli import costs
 from une_jax.cli.batches import DTYPES, STORED, Output, batch_size_for, batched
 from une_jax.cli.devices import device_mesh
-from une_jax.cli.names import Model
+from une_jax.cli.names import Model, resolve
 from une_jax.errors import UneError
 from une_jax.zoo import View
 
@@ -117,3 +118,37 @@ def load_encoder(
         batch_size=batch_size_for(batch_size, rows, steps.side**2 // 64, mesh),
         _run=parallel.data_parallel(run, mesh),
     )
+
+
+def encoder_of_view(
+    view: View, source: str | None = None, *, rows: int | None = None
+) -> Encoder:
+    """The model that made a zoo's encoder view, as it made it.
+
+    ``source`` (a path, hub id or built-in name) is needed where ``view.model_id`` does
+    not say where to find it; ``rows`` as for ``load_encoder``. Raises UneError where its
+    weights or its preprocessing are not the view's.
+    """
+    steps = view.settings.get("preprocessing") or {}
+    known = {recipe.sha256: name for name, recipe in preprocess.RECIPES.items()}
+    try:
+        model = resolve(source or view.model_id)._replace(name=view.name)
+        found = load_encoder(
+            model,
+            recipe=known.get(steps.get("sha256", "")),
+            dtype=view.settings.get("dtype", "float32"),
+            rows=rows,
+        )
+    except CheckpointError as error:
+        raise UneError(str(error)) from error
+    if found.views[0].weights_sha256 != view.weights_sha256:
+        raise UneError(
+            f"{model.source} holds other weights than the model that made view "
+            f"{view.name!r}"
+        )
+    if found.views[0].settings["preprocessing"] != steps:
+        raise UneError(
+            f"view {view.name!r} was built with another preprocessing than {model.source} "
+            "asks for"
+        )
+    return found

@@ -7,9 +7,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from ports.checkpoint import CheckpointError
-from une_jax.cli.encoder import Encoder, load_encoder
-from une_jax.cli.names import resolve
+from une_jax.cli.encoder import Encoder, encoder_of_view
 from une_jax.errors import UneError
 from une_jax.miniature import factors, render
 from une_jax.report import judges
@@ -50,21 +48,11 @@ def judge_of(opened: Zoo, asked: str | None, size: int) -> judges.Judge:
     if view is None:
         listed = ", ".join([REGRESSOR, *(v.name for v in encoders)])
         raise UneError(f"--judge {name}: choose one of {listed}")
-    where = "" if source else f" (say where it is with --judge {name}=PATH_OR_ID)"
     try:
-        model = resolve(source or view.model_id)._replace(name=view.name)
-        dtype = view.settings.get("dtype", "float32")
-        encoder = load_encoder(model, dtype=dtype)
-    except (CheckpointError, UneError) as error:
+        encoder = encoder_of_view(view, source or None)
+    except UneError as error:
+        where = "" if source else f" (say where it is with --judge {name}=PATH_OR_ID)"
         raise UneError(f"--judge {name}: {error}{where}") from error
-    found = encoder.views[0]
-    if found.weights_sha256 != view.weights_sha256:
-        raise UneError(f"--judge {name}: {model.source} holds other weights than the view's model{where}")  # fmt: skip
-    if found.settings["preprocessing"] != view.settings.get("preprocessing"):
-        raise UneError(
-            f"--judge {name}: the view was built with another preprocessing than the "
-            "model's own; choose another judge"
-        )
     return judges.encoder_judge(opened, name, lambda images: embed(encoder, images))
 
 
