@@ -34,7 +34,7 @@ class Edit:
     """attributes to leave alone"""
     how: Literal["euclidean", "conditional", "erasure"] = "euclidean"
     """how: their directions projected out; the likeliest move that changes none of
-    their scores; every linear trace of their labels erased (LEACE)"""
+    their scores; the likeliest with every linear trace of their labels erased (LEACE)"""
     method: Literal["probe", "means", "ridge"] = "probe"
     """how directions are found: linear probes, differences of class means, or ridge"""
     strength: tuple[float, ...] = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)

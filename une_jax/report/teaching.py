@@ -17,6 +17,11 @@ conditional  the likeliest move of those that change none of their scores
 erasure      every linear trace of their labels taken out (LEACE,
              :func:`une_jax.keeping.eraser`), within the probes' components
 ===========  ===================================================================
+
+Erasure is of displacements. A probe's or a regression's normal is none, but a way to
+read; what is erased from is its pattern, what the data do when the score rises
+(covariance times normal). From the normal itself, which points to where the data hardly
+vary, the traces to be taken out would be many times its own size.
 """
 
 from collections.abc import Sequence
@@ -31,7 +36,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 from une_jax import edits, images, keeping, maps, metrics, pca
 from une_jax.directions import Directions
 from une_jax.errors import UneError
-from une_jax.normalise import unit_rows
+from une_jax.normalise import unit, unit_rows
 from une_jax.report import latents, probing
 from une_jax.report.alignment import Source
 from une_jax.zoo import View, Zoo
@@ -40,6 +45,8 @@ Method = Literal["probe", "means", "ridge"]
 Keeping = Literal["euclidean", "conditional", "erasure"]
 METHODS: tuple[Method, ...] = get_args(Method)
 KEEPINGS: tuple[Keeping, ...] = get_args(Keeping)
+# Whose move is the normal of what reads the score.
+READERS = ("probe", "ridge")
 # A direction this close to another's (|cosine|) carries it along.
 ENTANGLED = 0.1
 
@@ -47,7 +54,7 @@ _at = jax.jit(maps.at)
 _pca = jax.jit(pca.fit, static_argnames="k")
 _evaluate = jax.jit(metrics.evaluate)
 _spread = jax.jit(jax.vmap(edits.projection_std, in_axes=(None, 0)))
-_unit_rows = jax.jit(unit_rows)
+_unit, _unit_rows = jax.jit(unit), jax.jit(unit_rows)
 _euclidean = jax.jit(edits.orthogonalize)
 _conditional = jax.jit(keeping.conditional)
 _eraser, _erase = jax.jit(keeping.eraser), jax.jit(keeping.erase)
@@ -114,7 +121,8 @@ class Teacher:
         others = [own.index(name) for name in keep]
         if not others:
             return directions
-        found = jnp.stack([self._without(move, others, how) for move in directions.moves])  # fmt: skip
+        reads = directions.method.get("name") in READERS
+        found = jnp.stack([self._without(move, others, how, reads) for move in directions.moves])  # fmt: skip
         for name, move in zip(directions.names, found, strict=True):
             if not bool(jnp.any(move)):
                 raise UneError(
@@ -122,7 +130,7 @@ class Teacher:
                     f"{', '.join(keep)}; keep fewer"
                 )
         size = np.linalg.norm(np.asarray(found), axis=1)
-        if how == "conditional":  # whose length says nothing
+        if how == "conditional" or (how == "erasure" and reads):  # lengths of patterns
             size = np.ones_like(size)
         moves = np.asarray(_unit_rows(found))
         readers, kept = (
@@ -159,17 +167,17 @@ class Teacher:
         order = np.argsort(-near)[:most]
         return tuple(self.names[i] for i in order if near[i] > ENTANGLED)
 
-    def _without(self, move: np.ndarray, others: list[int], how: Keeping) -> Array:
-        w, own = jnp.asarray(move), self.directions
-        if how == "euclidean":
-            return _euclidean(w, jnp.asarray(own.readers[others]))
-        if how == "conditional":
-            readers = jnp.asarray(own.readers[others])
-            return _conditional(w, readers, jnp.asarray(self.train))
+    def _without(
+        self, move: np.ndarray, others: list[int], how: Keeping, reads: bool
+    ) -> Array:
+        w, x, own = jnp.asarray(move), jnp.asarray(self.train), self.directions
         if how != "erasure":
-            raise UneError(f"how is {how!r}; use one of {', '.join(KEEPINGS)}")
-        found = _pca(jnp.asarray(self.train), k=self.components)
-        rows = (jnp.asarray(self.train) - found.mean[None]) @ found.basis
+            readers = jnp.asarray(own.readers[others])
+            return _euclidean(w, readers) if how == "euclidean" else _conditional(w, readers, x)  # fmt: skip
+        if reads:
+            w = _unit(_conditional(w, jnp.zeros((1, len(w))), x))
+        found = _pca(x, k=self.components)
+        rows = (x - found.mean[None]) @ found.basis
         inside = w @ found.basis
         erased = _erase(_eraser(rows, jnp.asarray(self.labels[:, others])), inside)
         # What lies outside the components has no trace that could be told from noise.
