@@ -89,6 +89,7 @@ class Case(NamedTuple):
 
 def main(args: Args) -> None:
     faces = args.out / "faces"
+    claim(args)
     Faces(out=faces, n=args.faces, seed=args.seed).run()
     cases = [Case(m, s) for m in args.method for s in args.steps]
     start = time.monotonic()
@@ -101,6 +102,17 @@ def main(args: Args) -> None:
             print(f"{case.name}: {took:.0f} s, {passed:.0f} s in all", file=sys.stderr, flush=True)  # fmt: skip
     write(args, cases)
     print(args.out / "results.md")
+
+
+def claim(args: Args) -> None:
+    """Refuses a folder of other settings, whose numbers would be taken for these."""
+    names = ("quick", "generator", "images", "step", "change")
+    asked = json.dumps({name: getattr(args, name) for name in names})
+    mark = args.out / "settings.json"
+    if mark.is_file() and (found := mark.read_text().strip()) != asked:
+        sys.exit(f"{args.out} holds results of {found}; choose another --out")
+    args.out.mkdir(parents=True, exist_ok=True)
+    write_bytes_atomically(mark, f"{asked}\n".encode())
 
 
 def measured(args: Args, case: Case) -> tuple[Case, float]:

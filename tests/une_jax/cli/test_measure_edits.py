@@ -3,6 +3,7 @@
 import csv
 import json
 import threading
+from dataclasses import replace
 from importlib import import_module
 
 import pytest
@@ -98,6 +99,17 @@ def test_every_case_is_built_and_measured_once(args, ran, capsys):
     (args.out / "exact_5.json").unlink()
     measure_edits.main(args)
     assert len(ran) == 10
+
+
+def test_numbers_of_other_settings_are_not_taken_for_these(args, ran):
+    measure_edits.main(args)
+    more = replace(args, steps=(3, 5, 7))
+    measure_edits.main(more)
+    assert len(ran) == 12
+    for change in ({"change": 1.0}, {"images": 3}, {"step": (0.5,)}):
+        with pytest.raises(SystemExit, match="holds results of .*another --out"):
+            measure_edits.main(replace(more, **change))
+    assert len(ran) == 12
 
 
 def test_the_commands_that_it_runs_are_those_there_are(args, ran, monkeypatch):
