@@ -2,6 +2,7 @@
 
 import pytest
 
+from une_jax import zoo
 from une_jax.report.chapter import Chapter
 from une_jax.report.sections import (
     alike,
@@ -12,6 +13,7 @@ from une_jax.report.sections import (
     shared_space,
     summary,
 )
+from une_jax.report.subject import Subject
 
 
 def gaussian_row(share, ceiling=95.0, tests=500):
@@ -71,6 +73,14 @@ def test_a_map_is_held_against_shuffled_pairs():
     assert maps.finding("?", [nothing]).verdict.startswith("No")
     # R² near 0 and images found all the same: a little.
     assert maps.finding("?", [row | {"r2": 0.01}]).verdict.startswith("A little")
+
+
+def test_maps_need_no_attributes(built, monkeypatch):
+    own = maps.write(Subject(zoo=zoo.open(built)), lambda fraction: None)
+    assert "<span>accuracy</span>" in "".join(own.blocks)
+    monkeypatch.setattr(zoo.Zoo, "attribute_names", ())
+    bare = maps.write(Subject(zoo=zoo.open(built)), lambda fraction: None)
+    assert bare.findings and "accuracy" not in "".join(bare.blocks)
 
 
 def test_a_shared_space_is_counted_beyond_chance():

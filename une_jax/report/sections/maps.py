@@ -10,6 +10,23 @@ from une_jax.report.subject import Subject
 from une_jax.report.tables import Row
 
 TRAIN = 2000  # rows of maps, whose Gram matrix is decomposed
+SHOWN = {
+    "source": "from",
+    "target": "to",
+    "r2": "R²",
+    "shuffled pairs r2": "shuffled R²",
+    "centred cosine": "centred cosine",
+    "top-1": "top-1",
+    "chance top-1": "by chance",
+}
+SHOWN_OF_ATTRIBUTES = {
+    "mapped accuracy": "accuracy",
+    "accuracy drop from target, pp": "drop, pp",
+}
+READ = (
+    "; accuracy: of the target's attribute probes on mapped latents, and how many "
+    "percentage points that is below the target's own."
+)
 
 
 def write(subject: Subject, tell: Callable[[float], None]) -> Chapter:
@@ -26,7 +43,8 @@ def write(subject: Subject, tell: Callable[[float], None]) -> Chapter:
         done += 1
         tell(done / total)
 
-    probed = [subject.probed[view] for view in views]
+    attributes = bool(subject.zoo.attribute_names)
+    probed = [subject.probed[view] for view in views] if attributes else []
     rows = alignment.table(
         subject.zoo, views, probed=probed, limit=TRAIN, unfitted=False, step=count
     )
@@ -52,20 +70,9 @@ def write(subject: Subject, tell: Callable[[float], None]) -> Chapter:
         "maps",
         rows,
         "top-1: how often a mapped test image finds itself among "
-        f"{len(subject.zoo.split('test'))}; accuracy: of the target's attribute probes on "
-        "mapped latents, and how many percentage points that is below the target's own.",
-        names={
-            "source": "from",
-            "target": "to",
-            "r2": "R²",
-            "shuffled pairs r2": "shuffled R²",
-            "centred cosine": "centred cosine",
-            "top-1": "top-1",
-            "chance top-1": "by chance",
-            "mapped accuracy": "accuracy",
-            "accuracy drop from target, pp": "drop, pp",
-        },
-        folded="The same as a table, with shuffled pairs, retrieval and attributes",
+        f"{len(subject.zoo.split('test'))}" + (READ if attributes else "."),
+        names=SHOWN | (SHOWN_OF_ATTRIBUTES if attributes else {}),
+        folded="The same as a table, with shuffled pairs and retrieval",
     )
     kinds = {view.name: view.kind for view in subject.views("generator", "encoder")}
     for source, target, question in (

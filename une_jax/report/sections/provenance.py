@@ -4,7 +4,6 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import jax
@@ -17,19 +16,12 @@ from une_jax.report.tables import Row
 LIBRARIES = ("une-jax", "jax", "jaxlib", "flax", "numpy", "scipy", "matplotlib", "pillow", "pyarrow", "safetensors")  # fmt: skip
 
 
-def write(
-    subject: Subject,
-    *,
-    command: str,
-    total_rows: int,
-    used: Sequence[Row] = (),
-) -> Chapter:
+def write(subject: Subject, *, command: str, total_rows: int) -> Chapter:
     """What a reader needs to do it again.
 
     Args:
         command: what was typed.
         total_rows: of the zoo, of which the subject may be a sample.
-        used: the other models that the report ran, each with its sha256.
     """
     chapter = Chapter(key="provenance", title="Where this comes from")
     zoo, manifest = subject.zoo, subject.zoo.manifest
@@ -49,8 +41,6 @@ def write(
     settings = {view.name: view.settings for view in manifest.views}
     told = page.listing(json.dumps(settings, indent=1, default=str))
     chapter.blocks.append(page.details("Every setting of every view", told))
-    if used:
-        chapter.table("models", used, "Further models that judged the pictures.")
     devices = jax.devices()
     chapter.table(
         "versions",

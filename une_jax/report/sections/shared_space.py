@@ -101,7 +101,7 @@ def beyond_chance(row: Row) -> Finding:
 
 
 def attributes_kept(rows: Sequence[Row]) -> Finding:
-    """The AUC of the fewest shared dimensions from 16 up, beside the unpaired control's."""
+    """The AUC of the first shared dimensions, 16 where there are, beside the control's."""
     k = max(int(r["k"] or 0) for r in rows if int(r["k"] or 0) <= 16)
     auc, control = (
         next(
