@@ -210,7 +210,7 @@ def load(path: Path) -> Directions:
 
 def _difference(field: str, ours: Any, theirs: Any) -> str:
     if isinstance(ours, dict) and isinstance(theirs, dict):
-        keys = [k for k in {**ours, **theirs} if ours.get(k) != theirs.get(k)]
-        key = keys[0]
+        none = object()  # a setting that is null is there
+        key = next(k for k in {**ours, **theirs} if ours.get(k, none) != theirs.get(k, none))  # fmt: skip
         return f"{field}.{key} is {theirs.get(key)!r}, not {ours.get(key)!r}"
     return f"{field} is {theirs!r}, not {ours!r}"

@@ -62,6 +62,7 @@ def test_the_view_that_taught_them_is_accepted_under_any_name():
             "settings.steps is 20, not 50",
         ),  # fmt: skip
         ({"settings": {"steps": 50}}, "settings.eval_at is None, not 'source'"),
+        ({"settings": {**VIEW.settings, "prompt": None}}, "settings.prompt is None"),
     ],
 )
 def test_another_models_latents_are_refused_by_what_differs(change, says):
