@@ -122,7 +122,7 @@ class Teacher:
         if not others:
             return directions
         reads = directions.method.get("name") in READERS
-        found = jnp.stack([self._without(move, others, how, reads) for move in directions.moves])  # fmt: skip
+        found = self._without(jnp.asarray(directions.moves), others, how, reads)
         for name, move in zip(directions.names, found, strict=True):
             if not bool(jnp.any(move)):
                 raise UneError(
@@ -167,21 +167,25 @@ class Teacher:
         order = np.argsort(-near)[:most]
         return tuple(self.names[i] for i in order if near[i] > ENTANGLED)
 
+    @jax.default_matmul_precision("float32")
     def _without(
-        self, move: np.ndarray, others: list[int], how: Keeping, reads: bool
+        self, moves: Array, others: list[int], how: Keeping, reads: bool
     ) -> Array:
-        w, x, own = jnp.asarray(move), jnp.asarray(self.train), self.directions
-        if how != "erasure":
-            readers = jnp.asarray(own.readers[others])
-            return _euclidean(w, readers) if how == "euclidean" else _conditional(w, readers, x)  # fmt: skip
+        x, readers = jnp.asarray(self.train), jnp.asarray(self.directions.readers[others])  # fmt: skip
+        if how == "euclidean":
+            return jnp.stack([_euclidean(w, readers) for w in moves])
+        if how == "conditional":
+            return jnp.stack([_conditional(w, readers, x) for w in moves])
         if reads:
-            w = _unit(_conditional(w, jnp.zeros((1, len(w))), x))
+            nothing = jnp.zeros_like(readers[:1])
+            moves = jnp.stack([_unit(_conditional(w, nothing, x)) for w in moves])
         found = _pca(x, k=self.components)
         rows = (x - found.mean[None]) @ found.basis
-        inside = w @ found.basis
-        erased = _erase(_eraser(rows, jnp.asarray(self.labels[:, others])), inside)
+        traces = _eraser(rows, jnp.asarray(self.labels[:, others]))
+        inside = moves @ found.basis
+        erased = jnp.stack([_erase(traces, v) for v in inside])
         # What lies outside the components has no trace that could be told from noise.
-        return w + found.basis @ (erased - inside)
+        return moves + (erased - inside) @ found.basis.T
 
 
 def teach(
