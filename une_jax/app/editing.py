@@ -14,7 +14,7 @@ from une_jax.app.controls import PICK, REACH, SLIDERS, Controls, kept_choices
 from une_jax.app.pictures import Picture
 from une_jax.app.session import Session
 from une_jax.app.studio import Studio
-from une_jax.app.told import told
+from une_jax.app.told import plain, told
 from une_jax.app.wish import Wish
 
 STEPS = 9  # pictures of a strip
@@ -175,7 +175,8 @@ class Editing:
         near = self.studio.entangled(wish.view, name) if name else ()
         more = tuple(n for n in near if n not in (*asked.changed, *wish.keep))
         if not more:
-            gr.Info(f"Nothing more is dragged along by {pieces.words(name or 'it')}.")
+            by = plain(pieces.words(name or "it"))
+            gr.Info(f"Nothing more is dragged along by {by}.")
             return {}
         wish = _other(wish, keep=(*wish.keep, *more))
         return {self.page.keep: list(wish.keep), **self._show(asked.session, wish, asked)}  # fmt: skip
@@ -261,6 +262,7 @@ class Editing:
         start = time.monotonic()
         edited = self.studio.edit(picture, wish)
         self.seconds = time.monotonic() - start
+        changed = edited.after is not picture.back
         settings = {
             "une_jax": une_jax.__version__,
             "picture": {picture.id[0]: picture.id[1], "name": picture.title},
@@ -268,7 +270,7 @@ class Editing:
             "model": self.studio.zoo[wish.view].view.model_id,
             "edit": wish.as_json(),
             "left": edited.left,
-            "command": self._command(picture, wish),
+            "command": self._command(picture, wish) if changed else None,
         }
         return {
             c.stage: pieces.stage(picture, edited, wish),
@@ -279,13 +281,10 @@ class Editing:
             c.noise: pieces.reading(edited.readings[0], wish),
         }
 
-    def _command(self, picture: Picture, wish: Wish) -> str | None:
-        """What does the same to an image file, or None where nothing is changed."""
-        moved = {name: amount for name, amount in wish.amounts.items() if amount}
-        if not moved:
-            return None
+    def _command(self, picture: Picture, wish: Wish) -> str:
+        """What does the same to an image file."""
         image = picture.title if picture.id[0] == "row" else "IMAGE"
-        wish, prompt = _other(wish, amounts=moved), (picture.prompts or [""])[0]
+        wish, prompt = _other(wish, amounts=wish.moved_to), (picture.prompts or [""])[0]
         return wish.command(str(self.studio.zoo.path), image, prompt)
 
     def _gallery(self, session: Session, view: str) -> Answer:

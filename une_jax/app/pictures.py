@@ -17,7 +17,7 @@ from une_jax.errors import UneError
 from une_jax.zoo import Zoo
 
 MAX_BYTES = 20 * 2**20  # of an upload
-PICTURES, UPLOADS = 64, 16  # how many are kept
+PICTURES, UPLOADS, PAGES = 64, 16, 16  # how many are kept
 THUMBNAIL = 96
 
 Pixels = UInt8[np.ndarray, "h w 3"]
@@ -102,6 +102,7 @@ class Pictures:
         """Devices, and what is kept, are used by one thread at a time."""
         self._load, self._coders = coders, Memo[Coder](len(coders))
         self._pictures, self._uploads = Memo[Picture](PICTURES), Memo[bytes](UPLOADS)
+        self._pages = Memo[np.ndarray](PAGES)
 
     def coder(self, view: str) -> Coder:
         """The view's model, loaded the first time.
@@ -204,11 +205,15 @@ class Pictures:
         self, view: str, rows: Sequence[int]
     ) -> UInt8[np.ndarray, "n s s 3"]:
         """Small pictures of rows: the originals where they are, else from the noise."""
-        with self.lock:
+
+        def make() -> np.ndarray:
             found = [self._original(row) for row in rows]
             missing = [r for r, image in zip(rows, found, strict=True) if image is None]
             decoded = iter(self._plain(view, missing) if missing else ())
             return np.stack([_small(image or next(decoded)) for image in found])
+
+        with self.lock:
+            return self._pages.get((view, tuple(rows)), make)
 
     def _original(self, row: int) -> Image.Image | None:
         if self.originals is None:

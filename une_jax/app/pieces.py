@@ -70,7 +70,7 @@ def stage(picture: Picture, edited: Edited, wish: Wish) -> str:
     told = "nothing changed yet"
     if edited.after is not picture.back:
         to = "to " if wish.unit == "margin" else ""
-        moved = [f"{_words(n)} {to}{a:+.3g}" for n, a in wish.amounts.items() if a]
+        moved = [f"{_words(n)} {to}{a:+.3g}" for n, a in wish.moved_to.items()]
         told = ", ".join(moved)
     shown.append(_figure(edited.after, told, "after"))
     return f'<div class="stage n{len(shown)}">{"".join(shown)}</div>'

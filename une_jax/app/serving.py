@@ -3,7 +3,6 @@
 import os
 import socket
 from typing import Any
-from urllib.parse import urlsplit
 
 import gradio as gr
 from starlette.datastructures import Headers
@@ -71,14 +70,16 @@ def serve(page: gr.Blocks, *, port: int, open_browser: bool = False) -> str:
 
 class _OwnPages:
     """Answers no request that another site's page makes. A browser says where its page
-    is from; gradio keeps answers from others, but would do what they send."""
+    is from; gradio keeps answers from others, but would do what they send. Another
+    port of this machine is another site."""
 
     def __init__(self, app: ASGIApp):
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        origin = Headers(scope=scope).get("origin") if scope["type"] == "http" else None
-        if origin is None or urlsplit(origin).hostname in NAMES:
+        headers = Headers(scope=scope) if scope["type"] == "http" else {}
+        origin = headers.get("origin")
+        if origin is None or origin.partition("://")[2] == headers.get("host"):
             await self.app(scope, receive, send)
         else:
             await PlainTextResponse("another site's page", 403)(scope, receive, send)

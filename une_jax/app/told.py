@@ -20,11 +20,11 @@ def told(handler: Callable[P, T]) -> Callable[P, T]:
         try:
             return handler(*args, **kwargs)
         except UneError as error:
-            raise gr.Error(_plain(str(error)), duration=8, print_exception=False) from error  # fmt: skip
+            raise gr.Error(plain(str(error)), duration=8, print_exception=False) from error  # fmt: skip
 
     return wrapped
 
 
-def _plain(text: str) -> str:
-    """The page takes messages for HTML, and there may be a stranger's file name in it."""
+def plain(text: str) -> str:
+    """The page takes messages for HTML, and there may be a stranger's words in them."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

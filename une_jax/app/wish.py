@@ -60,6 +60,18 @@ class Wish:
         how = self.how if self.keep else None
         return self.view, self.method, self.names, frozenset(self.keep), how
 
+    @property
+    def moved_to(self) -> dict[str, float]:
+        """The amounts that change something; a score can be brought to 0 too.
+
+        >>> Wish(view="sd15", amounts={"Smiling": 2.0, "Male": 0.0}).moved_to
+        {'Smiling': 2.0}
+        """
+        every = self.unit == "margin"
+        return {
+            name: amount for name, amount in self.amounts.items() if amount or every
+        }
+
     def moved(self, name: str, amount: float) -> "Wish":
         """The same with one attribute's slider elsewhere."""
         return dataclasses.replace(self, amounts={**self.amounts, name: amount})

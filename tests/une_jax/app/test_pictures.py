@@ -135,6 +135,9 @@ def test_thumbnails_are_small_and_fall_back_to_the_noise_one_by_one(opened, tmp_
     assert len(coder.edited) == 1 and len(coder.edited[0][0]) == 1
     whole = make_studio(opened)[0].pictures.thumbnails("sd", [0, 1, 2])
     np.testing.assert_array_equal(small, whole)  # painted without loss
+    again = studio.pictures.thumbnails("sd", range(3))
+    np.testing.assert_array_equal(small, again)
+    assert len(coder.edited) == 1  # a page is decoded once
 
 
 def test_images_with_prompts_of_their_own_bring_them_along(tmp_path):

@@ -78,7 +78,8 @@ def test_another_hosts_name_is_not_answered(url):
 
 
 def test_other_sites_pages_cannot_send(url):
-    for origin in ("https://evil.example", "null", "http://127.0.0.1.evil.example"):
+    outside = ("https://evil.example", "null", "http://127.0.0.1.evil.example")
+    for origin in (*outside, "http://127.0.0.1:1", "http://localhost"):
         assert uploaded(url, b"x", Origin=origin)[0] == 403
     assert uploaded(url, b"x", Origin=url)[0] == 200
 

@@ -30,6 +30,14 @@ def test_directions_depend_on_neither_amounts_nor_their_unit_nor_the_order_kept(
     assert taught(keep=()) == taught(keep=(), how="erasure")
 
 
+def test_a_score_brought_to_0_is_an_edit():
+    amounts = {"A": 0.0, "B": 2.0}
+    assert Wish(view="sd", amounts=amounts).moved_to == {"B": 2.0}
+    margin = Wish(view="sd", amounts=amounts, unit="margin")
+    assert margin.moved_to == amounts
+    assert "--attribute A=0 B=2 --strength 1 --unit margin" in margin.command("z", "i")
+
+
 def test_one_slider_moves():
     wish = Wish(view="sd", amounts={"A": 1.0, "B": 2.0}).moved("B", -1.0)
     assert wish.amounts == {"A": 1.0, "B": -1.0}
