@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
 import tyro
 
 from une_jax import directions as files
@@ -98,7 +99,8 @@ def _table(plain: Directions, found: Directions, teacher: "Teacher") -> list[tab
         row["spread"] = float(found.spread[i])
         row["nearest"] = "" if near is None else every.names[near]
         row["cosine"] = None if near is None else float(cosines[near])
-        row["left"] = found.method.get("left", {}).get(name, 1.0)
+        reader = found.readers[i]
+        row["left"] = float(found.moves[i] @ reader / np.linalg.norm(reader))
         leak = found.method.get("leak", {}).get(name)
         row["leak"] = max(map(abs, leak)) if leak else None
         rows.append(row)
