@@ -75,6 +75,7 @@ class Effects(Analysis):
         from une_jax.cli import pictures
         from une_jax.cli.generator import generator_of_view
         from une_jax.cli.judging import judge_of
+        from une_jax.miniature import render
         from une_jax.report import effect_tables, effects
         from une_jax.report.teaching import teach
 
@@ -87,12 +88,19 @@ class Effects(Analysis):
             raise UneError(f"{opened.path} has no held-out images to edit")
         regions = _painted(self.truth, opened, rows) if self.truth else None
         generator = generator_of_view(view, self.generator)
+        if regions and generator.size != render.SIZE:
+            raise UneError(
+                f"--truth says where attributes are in faces of {render.SIZE} pixels, and "
+                f"{view.name} was built of {generator.size}"
+            )
         distance = lpips_of(self.lpips, generator.size) if self.lpips else None
         if self.batch_size:
             generator = dataclasses.replace(generator, batch_size=self.batch_size)
         judge = judge_of(opened, self.judge, generator.size)
 
         known = tuple(n for n in teacher.names if n in judge.names)
+        if not known:
+            raise UneError(f"{judge.name} can judge no attribute of {opened.path}: choose another --judge")  # fmt: skip
         ways = (effects.PLAIN, *self.how, effects.PATTERN, effects.RANDOM)
         walks = effects.walks_of(teacher, self.attribute or known, ways, seed=self.seed)
         far = len({s for s in self.step if s})

@@ -58,7 +58,8 @@ class Interpolate:
         said = pictures.prompts_for(generator, self.prompt, self.places)
         made = generator.decode(between, prompts=said)
         stem = f"{self.image.stem}_to_{self.to.stem}"
-        labels = [f"{x:.2f}" for x in t]
+        digits = max(2, len(str(self.places - 2)))  # no two places have one name
+        labels = [f"{x:.{digits}f}" for x in t]
         cosine = float(jnp.vdot(a, b) / (jnp.linalg.norm(a) * jnp.linalg.norm(b)))
         return {
             "places": t.tolist(),

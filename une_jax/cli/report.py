@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-import numpy as np
 import tyro
 
 from ports.checkpoint import CheckpointError
@@ -144,6 +143,8 @@ class Report:
     def _check(self, opened: Zoo) -> None:
         for name in self.attribute:
             resolve(opened.attribute_names, name)
+        if not opened.rows.num_rows:
+            raise UneError(f"{opened.path} has no rows to report on")
         if self.rows < 16:
             raise UneError(f"--rows is {self.rows}; use 16 or more")
         if self.out.exists() and not self.out.is_dir():
@@ -282,11 +283,3 @@ def _listed(opened: Zoo) -> str:
         for kind in ("generator", "encoder", "control")
         if kinds[kind]
     )
-
-
-def read_truth(path: Path, opened: Zoo) -> np.ndarray:
-    """The true scores of the zoo's ok rows and attributes, in its order."""
-    from une_jax.report import known
-
-    scores = known.of_zoo(path, opened).scores
-    return np.asarray(scores)[:, known.columns(opened.attribute_names)]

@@ -89,7 +89,8 @@ def by_attribute(
     """Each attribute and way at the equal change, with 95 % intervals over the images.
 
     ``per step`` and ``per sd`` are the intended change of a step as long as the noise,
-    and of one of a standard deviation of the training rows along it. With the ``truth``, also how the mean change of the others follows their planted
+    and of one of a standard deviation of the training rows along it. With the
+    ``truth``, also how the mean change of the others follows their planted
     correlations: ``planted share`` is the part of it, squared, that is along them, and
     ``planted slope`` 1 where the others follow as much as they do from face to face.
     """
@@ -252,8 +253,11 @@ def _change(row: Row, name: str) -> str:
     value, low, high = (
         100 * float(row[f"{name} vs plain{end}"] or 0) for end in ("", " low", " high")
     )
+    if value != value:
+        return "not known"
+    within = f" [{low:+.0f}, {high:+.0f}]" if low == low else ""
     doubt = "" if low > 0 or high < 0 else " (no clear change)"
-    return f"{value:+.0f} % [{low:+.0f}, {high:+.0f}]{doubt}"
+    return f"{value:+.0f} %{within}{doubt}"
 
 
 def _follows(change: np.ndarray, truth: np.ndarray, own: int) -> tuple[float, float]:

@@ -70,7 +70,8 @@ class Walk:
     Attributes:
         keep: what the kept ways leave alone; the others name it too, to be compared.
         move: of length 1.
-        spread: standard deviation of the training rows along it.
+        spread: standard deviation of the training rows along it; the control has that
+            of the plain move.
     """
 
     attribute: str
@@ -163,7 +164,7 @@ def walks_of(
             raise UneError(f"there is no way {way!r}; use {', '.join(WAYS)}")
     key = jax.random.key(seed)
     found: list[Walk] = []
-    for name in attributes:
+    for name in dict.fromkeys(attributes):
         keep = teacher.entangled(name)
         own = teacher.held([name])
         chance = jax.random.fold_in(key, teacher.directions.index(name))

@@ -1,5 +1,6 @@
 import csv
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from safetensors.numpy import save_file
 from ports import lpips
 from une_jax import zoo
 from une_jax.cli import effects as command
-from une_jax.cli import names
+from une_jax.cli import judging, names
 from une_jax.cli.generator import Settings, load_generator
 from une_jax.errors import UneError
 
@@ -146,9 +147,17 @@ def test_what_cannot_be_measured_is_said(run, built, tiny, faces, tmp_path):
         (("--step", 0), "give one number or more beside 0"),
         (("--figure", "x.jpg"), "end its name in .png or .svg"),
         (("--truth", tmp_path / "none"), "is no file of true factors"),
+        (("--truth", faces / "truth.safetensors"), "--truth says where attributes are in faces of 64 pixels"),
         (("--lpips", tmp_path / "none"), "none"),
         (("--batch-size", 0), "--batch-size 0: use 1 or more"),
         (("--view", "tiny", "eyes"), "give one view"),
     ):  # fmt: skip
         ran = run("effects", built, "--generator", tiny, *options)
         assert ran.code == 1 and problem in ran.errors[0], (options, ran.err)
+
+
+def test_a_judge_of_other_attributes_is_refused(run, built, tiny, monkeypatch):
+    judge = SimpleNamespace(name="other", names=("Tall",))
+    monkeypatch.setattr(judging, "judge_of", lambda *given: judge)
+    ran = run("effects", built, "--generator", tiny)
+    assert ran.code == 1 and "other can judge no attribute" in ran.errors[0]

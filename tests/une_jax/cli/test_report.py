@@ -227,7 +227,7 @@ def test_truth_is_given_in_the_order_of_the_zoos_rows_and_attributes(
 ):
     """A CSV of two attributes, the other way round, and a file that failed."""
     from une_jax import attributes
-    from une_jax.cli.report import read_truth
+    from une_jax.report.subject import Subject
 
     table = attributes.read(faces / "list_attr_celeba.txt")
     columns = [table.names.index("Young"), table.names.index("Male")]
@@ -243,7 +243,8 @@ def test_truth_is_given_in_the_order_of_the_zoos_rows_and_attributes(
     args = ("--images", folder, "--attributes", tmp_path / "two.csv", "--limit", 4)
     args += ("--encoder", f"eyes={eyes}", "--batch-size", 8, "--out", tmp_path / "zoo")
     assert run("build", *args).code == 0
-    scores = read_truth(faces / "truth.safetensors", zoo.open(tmp_path / "zoo"))
+    opened = zoo.open(tmp_path / "zoo")
+    scores = Subject(zoo=opened, truth=faces / "truth.safetensors").scores
     truth = load_file(faces / "truth.safetensors")["scores"]
     np.testing.assert_array_equal(scores, truth[np.ix_([0, 2, 3], columns)])
 

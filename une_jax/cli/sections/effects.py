@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from une_jax.cli.judging import REGRESSOR
 from une_jax.cli.sections.decoding import Decoding
 from une_jax.cli.sections.edits import KEEPING, best
 from une_jax.report import effect_figures, effect_tables, effects
@@ -28,7 +29,8 @@ def write(decoding: Decoding, judge: Judge, tell: Callable[[float], None]) -> Ch
     test = decoding.test[:IMAGES]
     measured = _measured(decoding, names, test, judge, tell)
     compared = effect_tables.compare(measured, TARGET)
-    truth = effect_tables.planted(judge.names)
+    painted = judge.name == REGRESSOR  # of other images, nothing is known to be planted
+    truth = effect_tables.planted(judge.names) if painted else None
     chapter.say(
         f"A judge that had no part in the edits (`{judge.name}`) reads every attribute "
         f"off {len(test)} edited images, for the {len(names)} attributes that the noise "
@@ -64,7 +66,7 @@ def write(decoding: Decoding, judge: Judge, tell: Callable[[float], None]) -> Ch
         "Who moves with whom: change of every score (columns) for each standard "
         f"deviation of the edited one (rows){planted}.",
         f"Heatmaps, {len(names)} edited attributes by {len(judge.names)} scores: plain "
-        "edits, edits that keep others, and what was planted.",
+        f"edits{', edits that keep others' if kept else ''}{planted}.",
     )
     chapter.table(
         "effects",
@@ -124,9 +126,8 @@ def keeping(way: str, kept: Row) -> Finding:
     elif low > 0:
         said = f"No: others change {change:.0f} % more."
     else:
-        said = (
-            f"Not shown: {change:+.0f} % ({low:+.0f} to {high:+.0f}) is within chance."
-        )
+        within = f" ({low:+.0f} to {high:+.0f})" if low == low else ""
+        said = f"Not shown: {change:+.0f} %{within} is within chance."
     return Finding(
         question=f"Does leaving others alone help ({way})?",
         value=value,
