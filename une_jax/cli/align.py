@@ -115,8 +115,8 @@ def decoded(
     drawn at the length of the train rows, and with fresh noise of the variance that the
     map leaves in each dimension (its leave-one-out error).
     """
-    from une_jax.cli.edit import generator_view
     from une_jax.cli.generator import generator_of_view
+    from une_jax.cli.pictures import generator_view
     from une_jax.report import figures
 
     view = generator_view(opened, None, wanted)

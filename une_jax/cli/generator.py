@@ -149,7 +149,7 @@ class Generator:
             noise = np.asarray(rows[self.name], np.float32)
             batch = {"x_T": noise, "amounts": flat[some]}
             moved = batched(move, batch, self.mesh, self.batch_size)
-            said = None if prompts is None else [prompts[i] for i in at[some]]
+            said = None if prompts is None else [prompts[int(i)] for i in at[some]]
             parts.append(self.decode(moved, prompts=said, origin=rows))
         images = np.concatenate(parts)
         return images.reshape(n, places, *images.shape[1:])

@@ -66,8 +66,8 @@ class Leakage(Analysis):
         }
 
     def _swept(self, opened: zoo.Zoo, rows: "Rows") -> "list[Reading]":
-        from une_jax.cli.edit import generator_view
         from une_jax.cli.generator import generator_of_view
+        from une_jax.cli.pictures import generator_view
         from une_jax.report import leakage
 
         if len(self.view) > 1:
