@@ -12,7 +12,9 @@ from jaxtyping import install_import_hook  # noqa: E402
 
 hook = install_import_hook(["ports", "une_jax"], "beartype.beartype")
 
+import gc  # noqa: E402
 import tempfile  # noqa: E402
+from pathlib import Path  # noqa: E402
 
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
@@ -38,3 +40,20 @@ hypothesis.settings.load_profile("une-jax")
 @pytest.fixture
 def key():
     return jax.random.key(0)
+
+
+MAPS = Path("/proc/self/maps")
+MANY = 20_000
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_programs():
+    """Compiled programs are thrown away when they are many.
+
+    Each takes some memory maps, of which Linux gives a process 65,530
+    (vm.max_map_count); beyond, the compiler crashes.
+    """
+    yield
+    if MAPS.exists() and len(MAPS.read_bytes().splitlines()) > MANY:
+        jax.clear_caches()
+        gc.collect()
