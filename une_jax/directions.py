@@ -6,7 +6,7 @@ model inverted in another number of steps; so a file knows the view it was made 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -27,6 +27,12 @@ from une_jax.zoo.atomic import write_bytes_atomically
 FORMAT = "une-jax directions 1"
 Unit = Literal["sd", "margin", "raw"]
 UNITS: tuple[Unit, ...] = get_args(Unit)
+_crossing = jax.jit(
+    jax.vmap(
+        jax.vmap(edits.crossing, (None, None, None, None, 0)),
+        (0, None, None, None, None),
+    )
+)
 _ARRAYS = ("moves", "spread", "length", "readers", "bias")
 # Of a view, what the numbers of its latents depend on.
 IDENTITY = ("weights_sha256", "shape", "settings")
@@ -91,46 +97,51 @@ class Directions:
 
     def amounts(
         self,
-        name: str,
-        strengths: Sequence[float],
+        wanted: Mapping[str, float],
+        strengths: Sequence[float] = (1.0,),
         unit: Unit = "sd",
         x: Float[np.ndarray, "n d"] | None = None,
-    ) -> Float32[np.ndarray, "n s"]:
-        """How much of a move each of ``strengths`` is, for each of the rows ``x``.
+    ) -> Float32[np.ndarray, "n s m"]:
+        """How much of each move the ``strengths`` are, for each of the rows ``x``.
 
         Args:
-            name: whose.
-            strengths: in ``unit``s.
+            wanted: of each name to change, how many ``unit``s at strength 1. The others
+                are not moved.
+            strengths: times ``wanted``.
             unit: ``"sd"``: standard deviations of the training rows along the move;
                 ``"raw"``: times the move as it was found, the alpha of the UNE authors'
                 code; ``"margin"``: the score to end at, in units of the reader (log
-                odds of a probe; 0 is the boundary), from wherever a row is.
+                odds of a probe; 0 is the boundary), from wherever a row is; several
+                are solved for together.
             x: n latents; only ``"margin"`` depends on them. Without, one row.
 
         Raises:
-            UneError: a margin where there is no reader, or which the move cannot reach.
+            UneError: an unknown name; a margin where there is no reader, or which the
+                moves cannot reach.
         """
-        m = self.index(name)
-        wanted = np.asarray(strengths, np.float32)
+        at = [self.index(name) for name in wanted]
+        each = np.outer(strengths, list(wanted.values())).astype(np.float32)
         n = 1 if x is None else len(x)
-        if unit != "margin":
-            scale = self.spread[m] if unit == "sd" else self.length[m]
-            return np.broadcast_to(wanted * scale, (n, len(wanted)))
-        if x is None:
-            raise UneError("a margin is reached from somewhere: give the latents too")
-        reader, bias, move = (
-            jnp.asarray(v) for v in (self.readers[m], self.bias[m], self.moves[m])
-        )
-        rows = jnp.asarray(x, jnp.float32).reshape(n, -1)
-        first = jax.vmap(lambda row: edits.crossing(row, reader, bias, move))(rows)
-        gain = reader @ move
-        steps = np.asarray(first[:, None] + jnp.asarray(wanted)[None] / gain)
-        if not np.isfinite(steps).all():
-            raise UneError(
-                f"{name}: its score cannot be brought to a margin along this move; "
-                "give the strength in sd"
-            )
-        return steps
+        if unit == "margin":
+            if x is None:
+                raise UneError(
+                    "a margin is reached from somewhere: give the latents too"
+                )
+            rows = jnp.asarray(x, jnp.float32).reshape(n, -1)
+            how = (jnp.asarray(v[at]) for v in (self.readers, self.bias, self.moves))
+            steps = np.asarray(_crossing(rows, *how, jnp.asarray(each)))
+            if not np.isfinite(steps).all():
+                names = " and ".join(wanted)
+                raise UneError(
+                    f"{names}: the score cannot be brought to a margin along this move; "
+                    "give the strength in sd"
+                )
+        else:
+            scale = self.spread[at] if unit == "sd" else self.length[at]
+            steps = np.broadcast_to(each * scale, (n, *each.shape))
+        found = np.zeros((n, len(each), len(self.names)), np.float32)
+        found[..., at] = steps
+        return found
 
     def require(self, view: View) -> None:
         """Refuses another model's latents, or those made in another way.

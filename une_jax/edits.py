@@ -108,24 +108,30 @@ def displace(
 @jax.default_matmul_precision("float32")
 def crossing(
     x: Float[Array, " d"],
-    reader: Float[Array, " d"],
-    bias: float | Float[Array, ""],
-    move: Float[Array, " d"],
-    margin: float | Float[Array, ""] = 0.0,
-) -> Float32[Array, ""]:
-    """How much of ``move`` brings the score ``x @ reader + bias`` to ``margin``.
+    readers: Float[Array, "m d"],
+    bias: Float[Array, " m"],
+    moves: Float[Array, "m d"],
+    margins: Float[Array, " m"],
+) -> Float32[Array, " m"]:
+    """How much of each move brings every score ``x @ readers.T + bias`` to its margin.
 
-    At margin 0 this is the signed step to the boundary of the authors' code, there
-    along the reader itself: ``-(w @ z + b) / |w|^2``. NaN where the move does not
-    change the score.
+    One linear system, so that moves which change each other's scores end where they
+    shall. For one move along its reader and margin 0 this is the signed step to the
+    boundary of the authors' code, ``-(w @ z + b) / |w|^2``. NaN where the moves cannot
+    set the scores.
 
-    >>> x, reader = jnp.array([1.0, 7.0]), jnp.array([2.0, 0.0])
-    >>> crossing(x, reader, 1.0, jnp.array([0.5, 3.0]), margin=5.0).item()
-    2.0
+    >>> x, readers = jnp.array([1.0, 7.0]), jnp.array([[2.0, 0.0]])
+    >>> moves, one = jnp.array([[0.5, 3.0]]), jnp.ones(1)
+    >>> crossing(x, readers, one, moves, 5 * one).tolist()
+    [2.0]
     """
-    x, reader, move = (v.astype(jnp.float32) for v in (x, reader, move))
-    gain = reader @ move
-    # A move that was made to leave the score alone changes it by rounding only.
-    moves = jnp.abs(gain) > RTOL * jnp.linalg.norm(reader) * jnp.linalg.norm(move)
-    missing = margin - (x @ reader + bias)
-    return jnp.where(moves, missing / jnp.where(moves, gain, 1.0), jnp.nan)
+    x, readers, moves = (v.astype(jnp.float32) for v in (x, readers, moves))
+    missing = margins - (readers @ x + bias)
+    size, far = (jnp.linalg.norm(v, axis=1) for v in (readers, moves))
+    size, far = (jnp.where(v > 0, v, 1.0) for v in (size, far))
+    gain = readers @ moves.T / jnp.outer(size, far)  # cosines
+    u, s, vt = jnp.linalg.svd(gain)
+    # Moves that were made to leave a score alone change it by rounding only.
+    able = s[-1] > RTOL
+    found = vt.T @ ((u.T @ (missing / size)) / jnp.where(able, s, 1.0))
+    return jnp.where(able, found / far, jnp.nan)

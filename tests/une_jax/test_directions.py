@@ -99,32 +99,44 @@ def test_other_files_are_refused_in_one_line(tmp_path):
 
 def test_strengths_are_deviations_or_the_authors_alpha():
     found = made()
-    assert found.amounts("Male", (-1.0, 0.5)).tolist() == [[-2.0, 1.0]]
-    raw = found.amounts("Male", (-1.0, 0.5), "raw", np.zeros((3, 6)))
-    np.testing.assert_allclose(raw, [[-0.2, 0.1]] * 3, rtol=1e-6)
+    assert found.amounts({"Male": 1.0}, (-1.0, 0.5)).tolist() == [[[0, -2], [0, 1]]]
+    raw = found.amounts({"Male": 0.5, "Smiling": 1}, (-1.0,), "raw", np.zeros((3, 6)))
+    np.testing.assert_allclose(raw, [[[-0.1, -0.1]]] * 3, rtol=1e-6)
 
 
 def test_a_margin_is_the_score_to_end_at_from_wherever_a_row_is():
     found = made(bias=np.array([0.5, -1.0], np.float32))
     x = np.random.default_rng(1).standard_normal((4, 6)).astype(np.float32)
-    steps = found.amounts("Smiling", (-2.0, 0.0, 3.0), "margin", x)
-    assert steps.shape == (4, 3)
+    steps = found.amounts({"Smiling": 1.0}, (-2.0, 0.0, 3.0), "margin", x)
+    assert steps.shape == (4, 3, 2) and not steps[..., 1].any()
     for row, at in zip(x, steps, strict=True):
-        moved = row[None] + at[:, None] * found.moves[0]
+        moved = row[None] + at @ found.moves
         np.testing.assert_allclose(found.scores(moved)[:, 0], [-2, 0, 3], atol=1e-4)
+
+
+def test_several_margins_are_reached_together():
+    found = made(bias=np.array([0.5, -1.0], np.float32))
+    x = np.random.default_rng(2).standard_normal((4, 6)).astype(np.float32)
+    steps = found.amounts({"Smiling": 1.0, "Male": -2.0}, (3.0,), "margin", x)
+    moved = x + steps[:, 0] @ found.moves
+    np.testing.assert_allclose(found.scores(moved), [[3, -6]] * 4, atol=1e-3)
 
 
 def test_a_margin_needs_a_start_and_a_move_that_changes_the_score():
     with pytest.raises(UneError, match="give the latents too"):
-        made().amounts("Smiling", (0.0,), "margin")
-    with pytest.raises(UneError, match="Male: its score cannot be brought to a margin"):
-        made().amounts("Male", (0.0,), "margin", np.ones((1, 6)))  # its bias is NaN
+        made().amounts({"Smiling": 1.0}, (0.0,), "margin")
+    with pytest.raises(UneError, match="Male: the score cannot be brought to a margin"):
+        made().amounts(
+            {"Male": 1.0}, (0.0,), "margin", np.ones((1, 6))
+        )  # its bias is NaN
     readers = made().readers.copy()
     readers[0] = 0
-    with pytest.raises(UneError, match="Smiling: its score"):
-        made(readers=readers).amounts("Smiling", (0.0,), "margin", np.ones((1, 6)))
+    with pytest.raises(UneError, match="Smiling: the score"):
+        made(readers=readers).amounts(
+            {"Smiling": 1.0}, (0.0,), "margin", np.ones((1, 6))
+        )
 
 
 def test_an_unknown_direction_is_refused_with_the_closest_name():
     with pytest.raises(UneError, match="'Smilin'; did you mean Smiling"):
-        made().amounts("Smilin", (1.0,))
+        made().amounts({"Smilin": 1.0})

@@ -186,15 +186,37 @@ def test_displace_adds_every_move_at_once_under_vmap():
 # crossing
 
 
+def crossing(z, w, b, moves, margins):
+    """For some or one of each."""
+    some = jnp.atleast_1d(jnp.asarray(margins, jnp.float32))
+    rows = (jnp.atleast_2d(v) for v in (w, moves))
+    w, moves = rows
+    return edits.crossing(
+        z, w, jnp.broadcast_to(jnp.float32(b), some.shape), moves, some
+    )
+
+
 def test_crossing_along_the_reader_is_the_authors_step_to_the_boundary():
     z, w, b = normal(25, 300), normal(26, 300), 0.7
     want = -(w @ z + b) / (w @ w)
-    np.testing.assert_allclose(edits.crossing(z, w, b, w), want, rtol=1e-4)
-    slope = jax.grad(lambda m: edits.crossing(z, w, b, w, m))(0.0)
+    np.testing.assert_allclose(crossing(z, w, b, w, 0.0), [want], rtol=1e-4)
+    slope = jax.grad(lambda m: crossing(z, w, b, w, m)[0])(0.0)
     np.testing.assert_allclose(slope, 1 / (w @ w), rtol=1e-4)
+
+
+def test_moves_that_change_each_others_scores_end_where_they_shall():
+    z, w, moves = normal(29, 300), normal(30, 3, 300), normal(31, 3, 300)
+    moves = w * jnp.array([[1e3], [1.0], [1e-3]]) + 0.3 * moves
+    found = crossing(z, w, 0.2, moves, [1.0, -2.0, 0.0])
+    scores = w @ (z + found @ moves) + 0.2
+    np.testing.assert_allclose(scores, [1, -2, 0], atol=1e-2)
+    many = jax.vmap(lambda m: crossing(z, w, 0.2, moves, m))(jnp.eye(3))
+    assert many.shape == (3, 3) and jnp.isfinite(many).all()
 
 
 def test_a_move_that_leaves_the_score_alone_never_crosses():
     z, (w, v) = normal(27, 300), normal(28, 2, 300)
-    assert jnp.isnan(edits.crossing(z, w, 0.0, orthogonalize(v, w), 1.0))
-    assert jnp.isfinite(edits.crossing(z, w, 0.0, v, 1.0))
+    assert jnp.isnan(crossing(z, w, 0.0, orthogonalize(v, w), 1.0)).all()
+    assert jnp.isfinite(crossing(z, w, 0.0, v, 1.0)).all()
+    same = jnp.stack([v, 2 * v])  # two scores, one way to change them
+    assert jnp.isnan(crossing(z, jnp.stack([w, z]), 0.0, same, [1.0, 2.0])).all()

@@ -219,9 +219,7 @@ class Studio:
 
 def _amounts(picture: Picture, wish: Wish, held: Directions) -> Float32[np.ndarray, " m"]:  # fmt: skip
     x = flat(picture.origin[wish.view])
-    each = wish.amounts.items()
-    found = [held.amounts(name, [amount], wish.unit, x) for name, amount in each]
-    return np.array([amount[0, 0] for amount in found], np.float32)
+    return held.amounts(wish.amounts, (1.0,), wish.unit, x)[0, 0]
 
 
 def _moved(

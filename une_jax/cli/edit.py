@@ -41,7 +41,8 @@ class Edit:
     """how far, in --unit"""
     unit: Literal["sd", "margin", "raw"] = "sd"
     """standard deviations of the zoo's latents along the direction; the reader's score
-    to end at (0: the boundary); or times the raw weights, the authors' alpha"""
+    to end at (0: the boundary; several attributes are solved for together); or times the
+    raw weights, the authors' alpha"""
     norm: Literal["off", "sphere", "channel"] = "off"
     """what of the noise an edit restores: nothing; its norm; each channel's mean and
     deviation"""
@@ -71,11 +72,7 @@ class Edit:
         pixels = generator.prepare(picture)[None]
         origin = generator.compute(pixels, np.zeros(1, int), prompts).arrays
         noise = np.asarray(origin[generator.name], np.float32).reshape(1, -1)
-        amounts = np.zeros((1, rows, len(found.names)), np.float32)
-        for name, weight in weights.items():
-            wanted = [weight * s for s in self.strength]
-            own = found.amounts(name, wanted, self.unit, noise)
-            amounts[:, :, found.index(name)] = own
+        amounts = found.amounts(weights, self.strength, self.unit, noise)
         edited = generator.edit(
             origin, found.moves, amounts, control=self.norm, prompts=prompts
         )[0]
@@ -110,6 +107,8 @@ class Edit:
             assert self.directions is not None
             if self.keep:
                 raise UneError("--keep: a file's directions are held when it is made")
+            if self.view:
+                raise UneError("--view: a file's directions are of one view")
             found = files.load(self.directions)
             if not weights and len(found.names) == 1:
                 weights = {found.names[0]: 1.0}

@@ -1,5 +1,6 @@
 """What the commands that edit single images have in common: noise in, a strip out."""
 
+import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from PIL import Image
 
 from une_jax.errors import UneError
 from une_jax.zoo import View, Zoo
+from une_jax.zoo.atomic import write_bytes_atomically
 
 if TYPE_CHECKING:
     from une_jax.cli.generator import Generator
@@ -57,10 +59,12 @@ def write_strip(
     stem, files = re.sub(r"\W+", "_", stem), []
     for label, edited in zip(labels, images, strict=True):
         file = out / f"{stem}_{label}.png"
-        Image.fromarray(edited).save(file)
+        stream = io.BytesIO()
+        Image.fromarray(edited).save(stream, "PNG")
+        write_bytes_atomically(file, stream.getvalue())
         files.append(str(file))
     tile = max(96, min(256, images.shape[2]))
     columns = ["image"] * len(given) + list(labels)
     png = figures.sheet(np.concatenate([given, images])[None], columns=columns, tile=tile)  # fmt: skip
-    (out / "grid.png").write_bytes(png)
+    write_bytes_atomically(out / "grid.png", png)
     return {"images": files, "grid": str(out / "grid.png")}

@@ -302,7 +302,11 @@ def changed_most(
     reach = max(1, h // 32)
     smooth = total
     for axis in (1, 2):
-        shifted = [np.roll(smooth, by, axis) for by in range(-reach, reach + 1)]
+        at = np.arange(smooth.shape[axis])
+        shifted = [
+            np.take(smooth, at + by, axis, mode="clip")
+            for by in range(-reach, reach + 1)
+        ]
         smooth = np.mean(shifted, axis=0)
     # Ties are broken by the pixel's own difference, then by its place.
     order = np.lexsort((-total.reshape(n, -1), -smooth.reshape(n, -1)), axis=1)

@@ -63,7 +63,7 @@ def _grid(chapter: Chapter, decoding: Decoding, teacher: Teacher, name: str) -> 
     moves = np.concatenate([d.moves for *_, d in walks])
     amounts = np.zeros((len(rows), len(walks), len(STRENGTHS), len(walks)), np.float32)
     for w, (*_, d) in enumerate(walks):
-        amounts[:, w, :, w] = d.amounts(name, STRENGTHS)
+        amounts[:, w, :, w] = d.amounts({name: 1.0}, STRENGTHS)[..., 0]
     flat = amounts.reshape(len(rows), -1, len(walks))
     grid = g.edit(
         decoding.origin(g, rows), moves, flat, prompts=decoding.prompts(g, rows)
