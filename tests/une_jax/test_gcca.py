@@ -264,7 +264,10 @@ def test_a_large_mean_is_not_lost_in_float32():
     far = [v + 1000 for v in views]
     want = fit([v - 1000 for v in far], 1.0)
     got = fit(far, 1.0)
-    np.testing.assert_allclose(got.shared, want.shared, atol=1e-4)
+    # The space; within it two dimensions agree nearly as well, and may turn.
+    spans = (np.asarray(g.shared) @ np.asarray(g.shared).T for g in (got, want))
+    np.testing.assert_allclose(*spans, atol=1e-6)
+    np.testing.assert_allclose(got.eigenvalues, want.eigenvalues, atol=2e-6)
 
 
 def test_badly_scaled_columns_need_no_ridge():
