@@ -37,7 +37,11 @@ OPTIONS = {
     "interpolate": "--zoo --image --to --places --out --generator --view --json",
     "directions": "--out --view --attribute --caption --base --encoder --keep --how "
     "--method --json",
-    "report": "--out --images --generator --attribute --prompt --truth --json",
+    "report": "--out --images --generator --view --attribute --prompt --truth --judge "
+    "--only --without --rows --json",
+    "effects": f"{ANALYSIS} --attribute --how --method --judge --images --step --change "
+    "--norm --truth --lpips --generator --batch-size --seed",
+    "app": "--images --generator --view --judge --port --open --json",
     "import": "--out --keys --images --partition --attributes --hash-images --shape "
     "--shard-rows --json",
     "export": "--to --out --view --split --json",
