@@ -93,7 +93,8 @@ class Lpips(nn.Module):
 
     def stages(self, x: torch.Tensor) -> list[torch.Tensor]:
         """The five slices' features."""
-        x = (x - self.shift[:, None, None]) / self.scale[:, None, None]  # type: ignore
+        shift, scale = (self.get_buffer(name) for name in ("shift", "scale"))
+        x = (x - shift[:, None, None]) / scale[:, None, None]
         found = []
         for i in range(1, 6):
             x = getattr(self.net, f"slice{i}")(x)

@@ -140,21 +140,21 @@ def _coder(view: zoo.View, source: str | None) -> Coder:
 
 def _judges(opened: zoo.Zoo, asked: str | None) -> tuple["Judge", ...]:
     """The encoder that reads edited pictures, if any."""
-    from une_jax.cli.encoder import encoder_of_view
+    from une_jax.cli.encoder import encoder_of_view, named_view
 
-    encoders = [v for v in opened.manifest.views if v.kind == "encoder"]
-    if asked == "none" or (asked is None and not encoders):
-        return ()
-    name, _, source = (asked or encoders[0].name).partition("=")
-    view = next((v for v in encoders if v.name == name), None)
-    if view is None:
-        listed = ", ".join(v.name for v in encoders) or "none"
-        raise UneError(f"--judge {name}: {opened.path} has the encoder views {listed}")
+    found = None if asked == "none" else named_view(opened, asked)
+    if found is None:
+        if asked in (None, "none"):
+            return ()
+        encoders = [v.name for v in opened.manifest.views if v.kind == "encoder"]
+        listed = ", ".join(encoders) or "none"
+        raise UneError(f"--judge {asked}: {opened.path} has the encoder views {listed}")
+    view, source = found
     try:
-        encoder = encoder_of_view(view, source or None, rows=1)
+        encoder = encoder_of_view(view, source, rows=1)
     except UneError as error:
         if asked is not None:
-            raise UneError(f"--judge {name}: {error}") from error
+            raise UneError(f"--judge {view.name}: {error}") from error
         _say(f"no judge beside the noise: {error}")
         return ()
     return (encoder,)

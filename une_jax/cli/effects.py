@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 
 from une_jax import zoo
+from une_jax.cli import pictures
 from une_jax.cli.analysis import Analysis
 from une_jax.cli.options import OWN_DEFAULT
 from une_jax.errors import UneError
@@ -72,7 +73,6 @@ class Effects(Analysis):
         opened = zoo.open(self.zoo)
         self._check()
 
-        from une_jax.cli import pictures
         from une_jax.cli.generator import generator_of_view
         from une_jax.cli.judging import judge_of
         from une_jax.miniature import render
@@ -215,11 +215,8 @@ def editor(
     generator: "Generator", opened: Zoo, rows: np.ndarray, norm: Any
 ) -> "effects.Edit":
     """These of the zoo's rows, edited from what it holds of them."""
-    origin = {name: np.asarray(opened[name][rows]) for name in generator.decodes_from}
-    prompts = None
-    if generator.settings.prompt is None:
-        said = opened.rows.column("prompt").to_pylist()
-        prompts = [said[i] for i in rows]
+    origin = pictures.origin_of(generator, opened, rows)
+    prompts = pictures.prompts_of(generator, opened, rows)
 
     def edit(at: np.ndarray, moves: np.ndarray, amounts: np.ndarray) -> np.ndarray:
         return generator.edit(

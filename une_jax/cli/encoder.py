@@ -18,7 +18,7 @@ from une_jax.cli.batches import DTYPES, STORED, Output, batch_size_for, batched
 from une_jax.cli.devices import device_mesh
 from une_jax.cli.names import Model, resolve
 from une_jax.errors import UneError
-from une_jax.zoo import View
+from une_jax.zoo import View, Zoo
 
 # Encoders resize before they crop, so that a thin image would grow without bound.
 MAX_ASPECT = 100
@@ -118,6 +118,15 @@ def load_encoder(
         batch_size=batch_size_for(batch_size, rows, steps.side**2 // 64, mesh),
         _run=parallel.data_parallel(run, mesh),
     )
+
+
+def named_view(opened: Zoo, asked: str | None) -> tuple[View, str | None] | None:
+    """The encoder view that ``VIEW`` or ``VIEW=PATH_OR_ID`` names, and where its model
+    is; without a name the zoo's first. None where the zoo has no such view."""
+    views = [v for v in opened.manifest.views if v.kind == "encoder"]
+    name, _, source = (asked or "").partition("=")
+    found = [v for v in views if v.name == name] if name else views
+    return (found[0], source or None) if found else None
 
 
 def encoder_of_view(

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from une_jax.cli.encoder import Encoder, encoder_of_view
+from une_jax.cli.encoder import Encoder, encoder_of_view, named_view
 from une_jax.errors import UneError
 from une_jax.miniature import factors, render
 from une_jax.report import judges
@@ -43,13 +43,13 @@ def judge_of(opened: Zoo, asked: str | None, size: int) -> judges.Judge:
             f"{opened.path} has no encoder view to judge edits by: build it with "
             "--encoder"
         )
-    name, _, source = (asked or encoders[0].name).partition("=")
-    view = next((v for v in encoders if v.name == name), None)
-    if view is None:
+    found = named_view(opened, asked)
+    if found is None:
         listed = ", ".join([REGRESSOR, *(v.name for v in encoders)])
-        raise UneError(f"--judge {name}: choose one of {listed}")
+        raise UneError(f"--judge {asked}: choose one of {listed}")
+    (view, source), name = found, found[0].name
     try:
-        encoder = encoder_of_view(view, source or None)
+        encoder = encoder_of_view(view, source)
     except UneError as error:
         where = "" if source else f" (say where it is with --judge {name}=PATH_OR_ID)"
         raise UneError(f"--judge {name}: {error}{where}") from error

@@ -44,6 +44,23 @@ def prompts_for(generator: "Generator", prompt: str, n: int) -> list[str] | None
     return [prompt] * n if own else None
 
 
+def origin_of(
+    generator: "Generator", opened: Zoo, rows: np.ndarray
+) -> dict[str, np.ndarray]:
+    """What the zoo holds of these images that gives them back."""
+    return {name: np.asarray(opened[name][rows]) for name in generator.decodes_from}
+
+
+def prompts_of(
+    generator: "Generator", opened: Zoo, rows: np.ndarray
+) -> list[str] | None:
+    """The prompts of these of the zoo's images, where each has its own."""
+    if generator.settings.prompt is not None:
+        return None
+    said = opened.rows.column("prompt").to_pylist()
+    return [said[i] for i in rows]
+
+
 def write_strip(
     out: Path,
     stem: str,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from une_jax import images
+from une_jax.cli import pictures
 from une_jax.cli.generator import Generator
 from une_jax.report.teaching import Teacher, teach
 from une_jax.zoo import Zoo
@@ -32,14 +33,11 @@ class Decoding:
 
     def origin(self, g: Generator, rows: np.ndarray) -> dict[str, np.ndarray]:
         """What the zoo holds of these images that gives them back."""
-        return {name: np.asarray(self.zoo[name][rows]) for name in g.decodes_from}
+        return pictures.origin_of(g, self.zoo, rows)
 
     def prompts(self, g: Generator, rows: np.ndarray) -> list[str] | None:
         """Theirs, where each image has its own."""
-        if g.settings.prompt is not None:
-            return None
-        said = self.zoo.rows.column("prompt").to_pylist()
-        return [said[i] for i in rows]
+        return pictures.prompts_of(g, self.zoo, rows)
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:

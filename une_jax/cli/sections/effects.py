@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from une_jax.cli.effects import editor
 from une_jax.cli.judging import REGRESSOR
 from une_jax.cli.sections.decoding import Decoding
 from une_jax.cli.sections.edits import KEEPING, best
@@ -152,18 +153,13 @@ def _measured(
     walks = effects.walks_of(decoding.teacher, names, WAYS)
     total, done = len(test) * (len(names) + len(walks) * len(STEPS)), 0
 
-    def edit(rows: np.ndarray, moves: np.ndarray, amounts: np.ndarray) -> np.ndarray:
-        some = test[rows]
-        origin, prompts = decoding.origin(g, some), decoding.prompts(g, some)
-        return g.edit(origin, moves, amounts, prompts=prompts)
-
     def count(images: int) -> None:
         nonlocal done
         done += images
         tell(min(1.0, done / total))
 
     return effects.measure(
-        edit,
+        editor(g, decoding.zoo, test, "off"),
         judge,
         walks,
         STEPS,
