@@ -51,44 +51,16 @@ def projection_std(
     return jnp.std(x.astype(jnp.float32) @ direction.astype(jnp.float32))
 
 
-def move(
-    x_T: Float[Array, " *latent"],
-    direction: Float[Array, " d"],
-    strengths: Float[Array, " s"],
-    scale: float | Float[Array, ""],
-) -> Float32[Array, " s *latent"]:
-    """One latent at every strength: ``x_T + strength * scale * direction``, Eq. (3).
-
-    With a unit ``direction`` and ``scale = projection_std(x, direction)``, strength
-    counts standard deviations of the projection over ``x``. For a grid, vmap over
-    ``x_T``, over ``direction`` and ``scale``, or over both.
-
-    Raises:
-        ValueError: if ``direction`` has not one number for each number of ``x_T``.
-
-    >>> x_T, direction = jnp.zeros((2, 1)), jnp.array([0.0, 1.0])
-    >>> move(x_T, direction, jnp.array([-1.0, 2.0]), 0.5).squeeze(-1).tolist()
-    [[0.0, -0.5], [0.0, 1.0]]
-    """
-    if direction.size != x_T.size:
-        raise ValueError(
-            f"direction has {direction.size} numbers, the latent {x_T.shape}"
-        )
-    step = jnp.multiply(scale, direction).astype(jnp.float32)
-    steps = jnp.outer(strengths.astype(jnp.float32), step)
-    moved = x_T.astype(jnp.float32).ravel()[None] + steps
-    return moved.reshape(strengths.shape + x_T.shape)
-
-
 @jax.default_matmul_precision("float32")
 def displace(
     x_T: Float[Array, " *latent"],
     moves: Float[Array, "m d"],
     amounts: Float[Array, " m"],
 ) -> Float32[Array, " *latent"]:
-    """Several directions at once: ``x_T + amounts @ moves``. No amount, no change.
+    """A latent moved along one direction or several: ``x_T + amounts @ moves``, Eq. (3).
 
-    For a grid, vmap over ``x_T``, ``amounts``, or both.
+    With unit moves and amounts in :func:`projection_std`, an edit counts in standard
+    deviations. No amount, no change. For a grid, vmap over ``x_T``, ``amounts``, or both.
 
     Raises:
         ValueError: if ``moves`` have not one number for each number of ``x_T``.

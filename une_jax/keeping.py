@@ -99,31 +99,6 @@ def erase(eraser: Eraser, v: Float[Array, " d"]) -> Float32[Array, " d"]:
     return v - eraser.traces @ (eraser.readers.T @ v)
 
 
-class Kept(NamedTuple):
-    """What keeping others cost a direction.
-
-    cosines: of all directions with each other, the edited one first; left: the part of
-    its length that is not along the kept ones (Euclidean), 1 where it was free of them.
-    """
-
-    cosines: Float32[Array, "m+1 m+1"]
-    left: Float32[Array, ""]
-
-
-@jax.default_matmul_precision("float32")
-def cost(w: Float[Array, " d"], against: Float[Array, "m d"]) -> Kept:
-    """How entangled a direction is with those that it shall leave alone.
-
-    >>> kept = cost(jnp.array([3.0, 4.0]), jnp.array([[2.0, 0.0]]))
-    >>> round(float(kept.cosines[0, 1]), 3), round(float(kept.left), 3)
-    (0.6, 0.8)
-    """
-    rows = unit_rows(jnp.concatenate([w[None], against]))
-    q = _orthonormal(rows[1:].T)
-    rest = rows[0] - q @ (q.T @ rows[0])
-    return Kept(rows @ rows.T, jnp.linalg.norm(rest))
-
-
 def _orthonormal(columns: Float32[Array, "r m"]) -> Float32[Array, "r _"]:
     """An orthonormal basis of the columns' span; zeros where they depend."""
     u, s, _ = jnp.linalg.svd(columns, full_matrices=False)

@@ -56,7 +56,7 @@ def test_an_orthogonalised_edit_leaves_the_others_scores_unchanged():
     others = others * jnp.array([1e-4, 1.0, 1.0, 1e4, 1.0])[:, None]
     others = others.at[4].set(others[1] + 1e-2 * others[2])  # nearly the same
     direction = unit(orthogonalize(w, others))
-    edited = edits.move(z, direction, jnp.array([6.0]), 1.0)[0]
+    edited = edits.displace(z, direction[None], jnp.array([6.0]))
     edited, z, others = (np.asarray(v, np.float64) for v in (edited, z, others))
     rows = others / np.linalg.norm(others, axis=1, keepdims=True)
     assert np.abs(rows @ np.asarray(direction)).max() < 1e-7
@@ -124,47 +124,11 @@ def test_one_strength_is_one_standard_deviation():
     x = normal(16, 500, 12) * jnp.arange(1.0, 13.0)[None]
     direction = unit(normal(17, 12))
     scale = edits.projection_std(x, direction)
-    moved = edits.move(x[0], direction, jnp.array([-2.0, 0.0, 3.0]), scale)
+    steps = scale * jnp.array([[-2.0], [0.0], [3.0]])
+    moved = jax.vmap(edits.displace, (None, None, 0))(x[0], direction[None], steps)
     scores = (moved - x[:1]) @ direction / scale
     np.testing.assert_allclose(scores, [-2, 0, 3], atol=1e-5)
     np.testing.assert_array_equal(moved[1], x[0])
-
-
-# move
-
-
-def test_a_vmapped_grid_equals_loops():
-    images, directions = normal(18, 3, 4, 4, 2), normal(19, 2, 32)
-    scales, strengths = jnp.array([0.5, 2.0]), jnp.linspace(-3, 3, 5)
-
-    @jax.jit
-    def grid(images, directions, scales):
-        over_directions = jax.vmap(edits.move, in_axes=(None, 0, None, 0))
-        over_images = jax.vmap(over_directions, in_axes=(0, None, None, None))
-        return over_images(images, directions, strengths, scales)
-
-    got = grid(images, directions, scales)
-    assert got.shape == (3, 2, 5, 4, 4, 2)
-    for i, image in enumerate(images):
-        for j, direction in enumerate(directions):
-            for k, strength in enumerate(strengths):
-                want = image + (strength * scales[j] * direction).reshape(4, 4, 2)
-                np.testing.assert_allclose(got[i, j, k], want, atol=1e-6)
-
-
-def test_move_is_linear_under_grad():
-    z, direction = normal(20, 4, 4, 2), normal(21, 32)
-
-    def loss(strengths):
-        return edits.move(z, direction, strengths, 2.0).sum()
-
-    grad = jax.grad(loss)(jnp.array([0.0, 1.0]))
-    np.testing.assert_allclose(grad, 2 * direction.sum() * jnp.ones(2), rtol=1e-4)
-
-
-def test_move_refuses_a_direction_of_another_size():
-    with pytest.raises(ValueError, match=r"31 numbers, the latent \(4, 4, 2\)"):
-        edits.move(jnp.zeros((4, 4, 2)), jnp.zeros(31), jnp.ones(1), 1.0)
 
 
 # displace
@@ -179,6 +143,8 @@ def test_displace_adds_every_move_at_once_under_vmap():
     want = images[:, None].reshape(3, 1, 32) + amounts @ moves
     np.testing.assert_allclose(got.reshape(3, 7, 32), want, atol=1e-5)
     np.testing.assert_array_equal(edits.displace(images[0], moves, jnp.zeros(5)), images[0])  # fmt: skip
+    grad = jax.grad(lambda a: edits.displace(images[0], moves, a).sum())(jnp.zeros(5))
+    np.testing.assert_allclose(grad, moves.sum(1), rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match=r"31 numbers each, the latent \(4, 4, 2\)"):
         edits.displace(images[0], moves[:, :31], jnp.zeros(5))
 

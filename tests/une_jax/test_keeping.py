@@ -105,12 +105,3 @@ def test_repeated_and_constant_labels_are_erased_once():
 
 
 # cost
-
-
-def test_cost_says_what_is_left_and_how_all_lie_to_each_other():
-    rows = jnp.array([[1.0, 1.0, 1.0], [2.0, 0.0, 0.0], [5.0, 0.0, 0.0]])
-    kept = keeping.cost(rows[0], rows[1:])
-    np.testing.assert_allclose(kept.left, np.sqrt(2 / 3), rtol=1e-6)
-    np.testing.assert_allclose(jnp.diag(kept.cosines), 1, rtol=1e-6)
-    np.testing.assert_allclose(kept.cosines[1, 2], 1, rtol=1e-6)
-    np.testing.assert_allclose(kept.cosines[0, 1], 1 / np.sqrt(3), rtol=1e-6)

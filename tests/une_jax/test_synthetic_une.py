@@ -109,8 +109,9 @@ def test_an_orthogonalised_edit_leaves_the_other_attribute_alone(une, probe):
     def change(direction):
         unit = edits.unit(direction)
         scale = edits.projection_std(x, unit)
-        move = jax.vmap(edits.move, in_axes=(0, None, None, None))
-        moved = move(x, unit, strengths, scale)
+        place = jax.vmap(edits.displace, in_axes=(None, None, 0))
+        grid = jax.vmap(place, in_axes=(0, None, None))
+        moved = grid(x, unit[None], scale * strengths[:, None])
         now = jax.vmap(probes.scores, in_axes=(None, 1))(probe, moved)
         return np.asarray(now - probes.scores(probe, x)[None])
 
