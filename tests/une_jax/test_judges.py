@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pyarrow as pa
+import planted_zoo
 import pytest
 
-from une_jax import effect, zoo
+from une_jax import effect
 from une_jax.errors import UneError
 from une_jax.miniature import factors, region, regressor, render
 from une_jax.report import judges
@@ -23,32 +23,12 @@ EMBEDDED[:, 5] += 3 * LABELS[:, 2]
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory):
-    view = {"config": {}, "dtype": "float32", "settings": {}}
-    manifest = zoo.Manifest(
-        views=(
-            zoo.View(name="clip", kind="encoder", model_id="some/clip", weights_sha256="2" * 64, shape=(D,), **view),
-            zoo.View(name="sd", kind="generator", model_id="some/sd", weights_sha256="1" * 64, shape=(1, 1, 2), **view),
-        ),
-        source=zoo.describe_source("faces", [f"{i:03d}.jpg" for i in range(N)], 64),
-        row_count=N,
-        shard_rows=N,
-        attribute_names=NAMES,
-    )  # fmt: skip
-    folder = tmp_path_factory.mktemp("zoo") / "zoo"
-    writer = zoo.create(folder, manifest)
-    table = {
-        "key": [f"{i:03d}.jpg" for i in range(N)],
-        "sha256": ["0" * 64] * N,
-        "status": ["ok"] * N,
-        "reason": [""] * N,
-        "split": zoo.paper_split(N),
-    }
-    table |= {name: LABELS[:, j] for j, name in enumerate(NAMES)}
-    table["residual/sd"] = pa.array([0.0] * N, pa.float32())
-    noise = np.zeros((N, 1, 1, 2), np.float32)
-    writer.commit(0, {"clip": EMBEDDED, "sd": noise}, pa.table(table))
-    writer.fold()
-    return zoo.open(folder)
+    return planted_zoo.write(
+        tmp_path_factory.mktemp("zoo") / "zoo",
+        (planted_zoo.encoder(D), planted_zoo.generator(1, 1, 2)),
+        {"clip": EMBEDDED, "sd": np.zeros((N, 1, 1, 2), np.float32)},
+        {name: LABELS[:, j] for j, name in enumerate(NAMES)},
+    )
 
 
 def look(images):

@@ -2,10 +2,10 @@
 
 import jax
 import numpy as np
-import pyarrow as pa
+import planted_zoo
 import pytest
 
-from une_jax import directions, images, zoo
+from une_jax import directions, images
 from une_jax.errors import UneError
 from une_jax.report import teaching
 
@@ -20,53 +20,17 @@ LOOK = RNG.standard_normal((4, D))
 NOISE = (SCORES @ LOOK + 0.1 * RNG.standard_normal((N, D))).astype(np.float32)
 CLIP = (SCORES @ RNG.standard_normal((4, 6))).astype(np.float32)
 LABELS = SCORES > np.array([0, 0, np.inf, 0])  # nobody has "Never"
-GENERATOR = zoo.View(
-    name="sd",
-    kind="generator",
-    model_id="some/sd",
-    weights_sha256="1" * 64,
-    config={},
-    shape=(1, 4, 5),
-    dtype="float32",
-    settings={"steps": 50},
-)
-ENCODER = zoo.View(
-    name="clip",
-    kind="encoder",
-    model_id="some/clip",
-    weights_sha256="2" * 64,
-    config={},
-    shape=(6,),
-    dtype="float32",
-    settings={},
-)
+GENERATOR, ENCODER = planted_zoo.generator(1, 4, 5, steps=50), planted_zoo.encoder(6)
 
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("zoo") / "zoo"
-    keys = [f"{i:04d}.jpg" for i in range(N)]
-    manifest = zoo.Manifest(
-        views=(GENERATOR, ENCODER),
-        source=zoo.describe_source("faces", keys, 64),
-        row_count=N,
-        shard_rows=N,
-        attribute_names=NAMES,
+    return planted_zoo.write(
+        tmp_path_factory.mktemp("zoo") / "zoo",
+        (GENERATOR, ENCODER),
+        {"sd": NOISE.reshape(N, 1, 4, 5), "clip": CLIP},
+        {name: LABELS[:, j] for j, name in enumerate(NAMES)},
     )
-    writer = zoo.create(folder, manifest)
-    table = {
-        "key": keys,
-        "sha256": ["0" * 64] * N,
-        "status": ["ok"] * N,
-        "reason": [""] * N,
-        "split": zoo.paper_split(N),
-    }
-    table |= {name: LABELS[:, j] for j, name in enumerate(NAMES)}
-    table["residual/sd"] = pa.array([0.0] * N, pa.float32())
-    arrays = {"sd": NOISE.reshape(N, 1, 4, 5), "clip": CLIP}
-    writer.commit(0, arrays, pa.table(table))
-    writer.fold()
-    return zoo.open(folder)
 
 
 @pytest.fixture(scope="module", params=teaching.METHODS)

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
-import pyarrow as pa
+import planted_zoo
 from PIL import Image
 
 from une_jax import images, shells, sources, zoo
@@ -20,26 +20,8 @@ from une_jax.app.studio import Studio
 
 N, SIZE = 120, 16
 NAMES = ("Round", "Striped", "Wide <b>")  # a name that HTML would take for a tag
-GENERATOR = zoo.View(
-    name="sd",
-    kind="generator",
-    model_id="some/sd",
-    weights_sha256="1" * 64,
-    config={},
-    shape=(1, 4, 4),
-    dtype="float32",
-    settings={"steps": 12, "prompt": ""},
-)
-ENCODER = zoo.View(
-    name="clip",
-    kind="encoder",
-    model_id="some/clip",
-    weights_sha256="2" * 64,
-    config={},
-    shape=(6,),
-    dtype="float32",
-    settings={},
-)
+GENERATOR = planted_zoo.generator(1, 4, 4, steps=12, prompt="")
+ENCODER = planted_zoo.encoder(6)
 RNG = np.random.default_rng(0)
 SCORES = RNG.multivariate_normal(
     np.zeros(3), [[1, 0.5, 0], [0.5, 1, 0], [0, 0, 1]], N
@@ -125,29 +107,17 @@ def make_zoo(folder, *, prompts=False, keys=KEYS, names=NAMES):
     said = [f"pattern {i}" for i in range(N)] if prompts else None
     settings = {**GENERATOR.settings, "prompt": None if prompts else ""}
     view = zoo.View(**{**vars(GENERATOR), "settings": settings})
-    manifest = zoo.Manifest(
-        views=(view, ENCODER),
-        source=zoo.describe_source("patterns", keys, SIZE, prompts=said),
-        row_count=N,
-        shard_rows=N,
-        attribute_names=names,
-    )
     pictures = painted(NOISE)
-    table = {
-        "key": keys,
-        "sha256": [hashlib.sha256(png(p)).hexdigest() for p in pictures],
-        "status": ["ok"] * N,
-        "reason": [""] * N,
-        "split": zoo.paper_split(N),
-        **{name: LABELS[:, j] for j, name in enumerate(names)},
-        **({"prompt": said} if said else {}),
-        "residual/sd": pa.nulls(N, pa.float32()),
-    }
-    writer = zoo.create(folder, manifest)
-    arrays = {"sd": NOISE.reshape(N, 1, 4, 4), "clip": seen(pictures)}
-    writer.commit(0, arrays, pa.table(table))
-    writer.fold()
-    return zoo.open(folder)
+    return planted_zoo.write(
+        folder,
+        (view, ENCODER),
+        {"sd": NOISE.reshape(N, 1, 4, 4), "clip": seen(pictures)},
+        {name: LABELS[:, j] for j, name in enumerate(names)},
+        keys=keys,
+        sha256s=[hashlib.sha256(png(p)).hexdigest() for p in pictures],
+        prompts=said,
+        size=SIZE,
+    )
 
 
 def make_studio(opened, folder=None, *, judges=()):

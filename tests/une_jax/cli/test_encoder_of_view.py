@@ -3,9 +3,11 @@
 import dataclasses
 
 import pytest
+import small_zoo
 
+from une_jax import zoo
 from une_jax.cli import names
-from une_jax.cli.encoder import encoder_of_view, load_encoder
+from une_jax.cli.encoder import encoder_of_view, load_encoder, named_view
 from une_jax.errors import UneError
 
 MODEL = names.resolve("mini-dinov3")
@@ -37,3 +39,11 @@ def test_another_model_or_preprocessing_is_refused(view):
     lost = dataclasses.replace(view, model_id="nowhere")
     with pytest.raises(UneError, match="neither a folder nor a built-in name"):
         encoder_of_view(lost)
+
+
+def test_a_view_is_found_by_its_name_or_is_the_first(tmp_path):
+    opened = zoo.open(small_zoo.build(tmp_path / "zoo"))
+    clip, dino = (opened[name].view for name in ("mini-clip", "mini.dino"))
+    assert named_view(opened, None) == (clip, None)
+    assert named_view(opened, "mini.dino=some/where") == (dino, "some/where")
+    assert named_view(opened, "mini-sd") is None  # a generator
