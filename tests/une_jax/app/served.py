@@ -6,6 +6,7 @@ sockets, whose warnings would be errors of whichever test runs next.
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import urllib.error
@@ -18,10 +19,16 @@ import tiny
 def serving(zoo, folder=None):
     """The address of a studio over this zoo."""
     command = [sys.executable, __file__, str(zoo), *([str(folder)] if folder else [])]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    # The helpers of the other folders of tests are found where pytest finds them.
+    where = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with subprocess.Popen(
+        command, env=where, stdout=subprocess.PIPE, text=True
+    ) as process:
         try:
             assert process.stdout is not None
-            yield process.stdout.readline().strip().rstrip("/")
+            address = process.stdout.readline().strip().rstrip("/")
+            assert address, "the server ended before it served; see its stderr"
+            yield address
         finally:
             process.terminate()
 
