@@ -3,7 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 
+from une_jax.images import centre_crop
 from une_jax.miniature import factors, render
 
 # The two generators' families learn from different faces of one stream.
@@ -25,6 +27,11 @@ def painted(t: factors.Truth) -> np.ndarray:
         part = render.faces(t.scores[i : i + 2048], t.nuisance[i : i + 2048])
         out[i : i + 2048] = np.asarray(part * 255 + 0.5)
     return out
+
+
+def resized(images: np.ndarray, size: int) -> np.ndarray:
+    """(n, h, w, 3) uint8 as a build prepares them for a generator of this size."""
+    return np.stack([centre_crop(Image.fromarray(image), size) for image in images])
 
 
 def pick(key: jax.Array, n: int, batch: int) -> np.ndarray:
