@@ -1,11 +1,13 @@
-"""The convolutional blocks that Stable Diffusion's UNet and VAE share."""
+"""The blocks that diffusers' convolutional UNets and autoencoders share, and the rules
+by which their weights load (attention under both vintages of its names)."""
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from ports.layers import Conv, GroupNorm, Linear
+from ports.layers import Conv, GroupNorm, Linear, attend
+from ports.load import Rule, conv, keep, linear_from_any
 
 
 class ResnetBlock(nnx.Module):
@@ -72,3 +74,47 @@ class Upsample(nnx.Module):
         if size is not None:
             x = x[:, : size[0], : size[1]]
         return self.conv(x)
+
+
+class SelfAttention(nnx.Module):
+    """Self-attention over the pixels, with a residual."""
+
+    def __init__(
+        self, n: int, *, groups: int, eps: float, heads: int = 1, rngs: nnx.Rngs
+    ):
+        self.group_norm = GroupNorm(groups, n, eps=eps)
+        self.to_q = Linear(n, n, rngs=rngs)
+        self.to_k = Linear(n, n, rngs=rngs)
+        self.to_v = Linear(n, n, rngs=rngs)
+        self.to_out = nnx.List([Linear(n, n, rngs=rngs)])
+        self.heads = heads
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        b, h, w, c = x.shape
+        y = self.group_norm(x).reshape(b, h * w, c)
+        q, k, v = (
+            project(y).reshape(b, h * w, self.heads, c // self.heads)
+            for project in (self.to_q, self.to_k, self.to_v)
+        )
+        y = attend(q, k, v).reshape(b, h * w, c)
+        return x + self.to_out[0](y).reshape(x.shape)
+
+
+_CONV = r"(?:.*\.)?(?:quant_|post_quant_)?conv(?:1|2|_in|_out|_shortcut)?"
+_NORM = r"(?:.*\.)?(?:norm1|norm2|group_norm|conv_norm_out)"
+_ATTENTION = r".*attentions\.\d+"
+_PROJECTION = rf"{_ATTENTION}\.to_(?:q|k|v|out\.0)"
+# Checkpoints from before diffusers 0.15 spell the attention's layers differently.
+_OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+
+RULES = (
+    Rule(rf"({_CONV})\.weight", r"\1.weight", conv),
+    Rule(rf"({_NORM})\.weight", r"\1.weight", keep),
+    Rule(rf"({_PROJECTION})\.weight", r"\1.weight", linear_from_any),
+    Rule(rf"({_CONV}|{_NORM}|{_PROJECTION})\.bias", r"\1.bias", keep),
+    *(
+        Rule(rf"({_ATTENTION})\.{old}\.{leaf}", rf"\1.{new}.{leaf}", transform)
+        for old, new in _OLD.items()
+        for leaf, transform in (("weight", linear_from_any), ("bias", keep))
+    ),
+)

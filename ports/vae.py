@@ -13,26 +13,17 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from ports.blocks import Downsample, ResnetBlock, Upsample
-from ports.layers import Conv, GroupNorm, Linear, attend
-from ports.load import (
-    Port,
-    Rule,
-    conv,
-    keep,
-    linear_from_any,
-    load_port,
-    only,
-    read_config,
-)
+from ports.blocks import RULES, Downsample, ResnetBlock, SelfAttention, Upsample
+from ports.layers import Conv, GroupNorm
+from ports.load import Port, load_port, only, read_config
 from ports.sites import Site, untouched
 
 EPS = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """The keys of the checkpoint's ``config.json`` that shape the network."""
+class Shape:
+    """The keys of ``config.json`` that shape an encoder and a decoder."""
 
     in_channels: int = 3
     out_channels: int = 3
@@ -45,49 +36,41 @@ class Config:
     norm_num_groups: int = 32
     sample_size: int = 32
     scaling_factor: float = 0.18215
-    shift_factor: float | None = None
-    latents_mean: None = None  # per-channel statistics are not implemented
-    latents_std: None = None
     mid_block_add_attention: bool = True
-    use_quant_conv: bool = True
-    use_post_quant_conv: bool = True
 
     def __post_init__(self):
         only("down_block_types", self.down_block_types, ("DownEncoderBlock2D",))
         only("up_block_types", self.up_block_types, ("UpDecoderBlock2D",))
         only("act_fn", (self.act_fn,), ("silu", "swish"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Shape):
+    """The keys of the checkpoint's ``config.json`` that shape the network."""
+
+    shift_factor: float | None = None
+    latents_mean: None = None  # per-channel statistics are not implemented
+    latents_std: None = None
+    use_quant_conv: bool = True
+    use_post_quant_conv: bool = True
+
+    def __post_init__(self):
+        super().__post_init__()
         only("latents_mean", (self.latents_mean,), (None,))
         only("latents_std", (self.latents_std,), (None,))
-
-
-class Attention(nnx.Module):
-    """Single-head self-attention over the pixels, with a residual."""
-
-    def __init__(self, n: int, *, groups: int, rngs: nnx.Rngs):
-        self.group_norm = GroupNorm(groups, n, eps=EPS)
-        self.to_q = Linear(n, n, rngs=rngs)
-        self.to_k = Linear(n, n, rngs=rngs)
-        self.to_v = Linear(n, n, rngs=rngs)
-        self.to_out = nnx.List([Linear(n, n, rngs=rngs)])
-
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        b, h, w, c = x.shape
-        y = self.group_norm(x).reshape(b, h * w, 1, c)
-        y = attend(self.to_q(y), self.to_k(y), self.to_v(y))
-        return x + self.to_out[0](y).reshape(x.shape)
 
 
 class MidBlock(nnx.Module):
     """Resnet, attention where the config has it, resnet."""
 
-    def __init__(self, config: Config, n: int, *, rngs: nnx.Rngs):
+    def __init__(self, config: Shape, n: int, *, rngs: nnx.Rngs):
         groups = config.norm_num_groups
         self.resnets = nnx.List(
             [ResnetBlock(n, n, groups=groups, eps=EPS, rngs=rngs) for _ in range(2)]
         )
         attention = config.mid_block_add_attention
         self.attentions = nnx.List(
-            [Attention(n, groups=groups, rngs=rngs)] if attention else []
+            [SelfAttention(n, groups=groups, eps=EPS, rngs=rngs)] if attention else []
         )
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
@@ -132,9 +115,9 @@ class Stage(nnx.Module):
 
 
 class Encoder(nnx.Module):
-    """Images to the moments of latents."""
+    """Images to ``channels`` at each place of the latents (the VAE: its moments)."""
 
-    def __init__(self, config: Config, *, rngs: nnx.Rngs):
+    def __init__(self, config: Shape, channels: int, *, rngs: nnx.Rngs):
         groups, widths = config.norm_num_groups, config.block_out_channels
         last = len(widths) - 1
         self.conv_in = Conv(config.in_channels, widths[0], rngs=rngs)
@@ -153,7 +136,7 @@ class Encoder(nnx.Module):
         )
         self.mid_block = MidBlock(config, widths[-1], rngs=rngs)
         self.conv_norm_out = GroupNorm(groups, widths[-1], eps=EPS)
-        self.conv_out = Conv(widths[-1], 2 * config.latent_channels, rngs=rngs)
+        self.conv_out = Conv(widths[-1], channels, rngs=rngs)
 
     def __call__(
         self, x: Float[Array, "b h w c"], site: Site = untouched
@@ -168,7 +151,7 @@ class Encoder(nnx.Module):
 class Decoder(nnx.Module):
     """Latents to images."""
 
-    def __init__(self, config: Config, *, rngs: nnx.Rngs):
+    def __init__(self, config: Shape, *, rngs: nnx.Rngs):
         groups, widths = config.norm_num_groups, config.block_out_channels[::-1]
         last = len(widths) - 1
         self.conv_in = Conv(config.latent_channels, widths[0], rngs=rngs)
@@ -203,7 +186,7 @@ class AutoencoderKL(nnx.Module):
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         n = config.latent_channels
-        self.encoder = Encoder(config, rngs=rngs)
+        self.encoder = Encoder(config, 2 * n, rngs=rngs)
         self.decoder = Decoder(config, rngs=rngs)
         if config.use_quant_conv:
             self.quant_conv = Conv(2 * n, 2 * n, 1, rngs=rngs)
@@ -239,25 +222,6 @@ class AutoencoderKL(nnx.Module):
     ) -> Float[Array, "b h w c"]:
         """The reconstruction: decode(encode(images))."""
         return self.decode(self.encode(images, site), site)
-
-
-_CONV = r"(?:quant_|post_quant_)?conv(?:1|2|_in|_out|_shortcut)?"
-_NORM = r"(?:norm1|norm2|group_norm|conv_norm_out)"
-_ATTN = r".*attentions\.0"
-# Checkpoints from before diffusers 0.15 spell the attention's layers differently.
-_OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-
-RULES = (
-    Rule(rf"((?:.*\.)?{_CONV})\.weight", r"\1.weight", conv),
-    Rule(rf"((?:.*\.)?{_NORM})\.weight", r"\1.weight", keep),
-    Rule(rf"({_ATTN}\.to_(?:q|k|v|out\.0))\.weight", r"\1.weight", linear_from_any),
-    Rule(rf"(.*\.?(?:{_CONV}|{_NORM}|to_(?:q|k|v|out\.0)))\.bias", r"\1.bias", keep),
-    *(
-        Rule(rf"({_ATTN})\.{old}\.{leaf}", rf"\1.{new}.{leaf}", transform)
-        for old, new in _OLD.items()
-        for leaf, transform in (("weight", linear_from_any), ("bias", keep))
-    ),
-)
 
 
 def sample_posterior(

@@ -43,7 +43,7 @@ def torch_layout(
         value = np.asarray(leaf, np.float16)
         if value.ndim == 4:
             value = value.transpose(3, 2, 0, 1)
-        elif value.ndim == 2 and not name.endswith("_embedding.weight"):
+        elif value.ndim == 2 and not name.endswith("embedding.weight"):
             value = value.transpose(1, 0)
             if not linear_projection and re.search(
                 r"attentions\.\d+\.proj_(in|out)\.weight", name

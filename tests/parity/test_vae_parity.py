@@ -174,7 +174,7 @@ def test_attention(sd, scale):
     model, _, port = sd
     x = scale * normal(2, 7, 9, 16)
     got = block(
-        lambda rngs: vae.Attention(16, groups=4, rngs=rngs),
+        lambda rngs: blocks.SelfAttention(16, groups=4, eps=vae.EPS, rngs=rngs),
         part(port.params, ("decoder", "mid_block", "attentions", 0)),
         x,
     )
