@@ -31,6 +31,8 @@ MEMBERS = {
     "mini-sd21": "diffusion",
     "mini-lcm": "lcm",
     "regressor": "regressor",
+    "mini-vae": "resnet_vae",
+    "mini-glow": "glow",
 }
 FOLDERS = {"vae": "mini-sd15/vae"}  # the others have folders of their own names
 

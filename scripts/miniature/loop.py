@@ -32,11 +32,13 @@ def train(
     warmup: int = 200,
     decay: float = 0.998,
     save_every: int = 200,
+    at_save: Callable[[int, Any], None] | None = None,
 ) -> Any:
     """Minimise ``loss_fn(params, average, batch, key) -> (loss, metrics)``.
 
     Returns the moving average, which is also a teacher for losses that need one.
     ``batch_fn(key)`` draws a batch on the host. Killed runs go on from ``folder``.
+    ``at_save(step, average)`` is called after each save: pictures, snapshots.
     """
     warmup = min(warmup, steps // 2)
     schedule = optax.warmup_cosine_decay_schedule(0, rate, warmup, steps, rate / 100)
@@ -78,5 +80,7 @@ def train(
                 print(f"step {done}/{steps}  {shown}  {rate_s:.3f} s/step  {left:.0f} min left", flush=True)  # fmt: skip
             if done % save_every == 0 or done == steps:
                 manager.save(done, args=ocp.args.StandardSave(state))
+                if at_save:
+                    at_save(done, state.average)
         manager.wait_until_finished()
     return state.average
