@@ -61,7 +61,34 @@ def train(
         )
         return State(params, average, opt), metrics
 
-    state = State(params, params, tx.init(params))
+    state = follow(
+        folder,
+        State(params, params, tx.init(params)),
+        update,
+        batch_fn,
+        steps=steps,
+        seed=seed,
+        save_every=save_every,
+        at_save=at_save and (lambda step, state: at_save(step, state.average)),
+    )
+    return state.average
+
+
+def follow(
+    folder: Path,
+    state: Any,
+    update: Callable[[Any, Any, int], tuple[Any, dict[str, jax.Array]]],
+    batch_fn: Callable[[jax.Array], Any],
+    *,
+    steps: int,
+    seed: int,
+    save_every: int,
+    at_save: Callable[[int, Any], None] | None = None,
+) -> Any:
+    """``update(state, batch, step) -> (state, metrics)`` until ``steps``; the last state.
+
+    Killed runs go on from ``folder``.
+    """
     options = ocp.CheckpointManagerOptions(max_to_keep=2)
     with ocp.CheckpointManager(folder.absolute(), options=options) as manager:
         first = manager.latest_step() or 0
@@ -81,6 +108,6 @@ def train(
             if done % save_every == 0 or done == steps:
                 manager.save(done, args=ocp.args.StandardSave(state))
                 if at_save:
-                    at_save(done, state.average)
+                    at_save(done, state)
         manager.wait_until_finished()
-    return state.average
+    return state
