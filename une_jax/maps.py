@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32
 
-from une_jax import least_squares
+from une_jax import least_squares, spectral
 from une_jax.errors import UneError
 from une_jax.normalise import centred
 
@@ -150,20 +150,38 @@ def procrustes(
     >>> bool(jnp.allclose(m.weight, 3 * turn, atol=1e-5))
     True
     """
+    left, right, x_mean, y_mean = rotation(x, y, scale=scale)
+    weight = right if left is None else left @ right
+    return LinearMap(weight, y_mean - x_mean @ weight)
+
+
+@jax.default_matmul_precision("float32")
+def rotation(
+    x: Float[Array, "n d"], y: Float[Array, "m e"], *, scale: bool = False
+) -> tuple[Array | None, Float32[Array, "k e"], Array, Array]:
+    """:func:`procrustes` as two factors of the weight, and the means (d,) and (e,).
+
+    The first, (d, k), is None for the identity: it is there for fewer rows than
+    dimensions on both sides, with k = n - 1.
+    """
     least_squares.check_pairs(x, y)
     (a, x_mean), (b, y_mean) = centred(x), centred(y)
     n, d = a.shape
+    left = None
     if n - 1 < min(d, b.shape[1]):  # svd in the rows' span: n - 1, not d, wide
-        q_x, r_x = jnp.linalg.qr(least_squares.off_constant(a).T)
+        a = least_squares.off_constant(a)
+        q_x, r_x = jnp.linalg.qr(a.T)
         q_y, r_y = jnp.linalg.qr(least_squares.off_constant(b).T)
         u, s, vt = jnp.linalg.svd(r_x @ r_y.T)
-        weight = (q_x @ (u @ vt)) @ q_y.T
+        left, right = q_x @ (u @ vt), q_y.T
+        image = a @ left  # as long as its rotation by the other factor
     else:
         u, s, vt = jnp.linalg.svd(a.T @ b, full_matrices=False)
-        weight = u @ vt
+        right = u @ vt
+        image = a @ right
     if scale:
-        weight = weight * (s.sum() / jnp.sum((a @ weight) ** 2))
-    return LinearMap(weight, y_mean - x_mean @ weight)
+        right = right * (s.sum() / jnp.sum(image**2))
+    return left, right, x_mean, y_mean
 
 
 @jax.default_matmul_precision("float32")
@@ -255,6 +273,68 @@ def predict(
     """``apply(at(path, alpha), x)`` without making the (d, e) weight."""
     inside = (x.astype(jnp.float32) - path.factor.mean[None]) @ path.factor.basis
     return inside @ (path.inside / _shrink(path, alpha)) + path.mean[None]
+
+
+@jax.default_matmul_precision("float32")
+def low_rank(
+    path: RidgePath, alpha: float | Float[Array, ""], rank: int
+) -> tuple[Float32[Array, "d rank"], Float32[Array, "rank e"]]:
+    """Two factors of the best weight of so small a rank under one penalty.
+
+    Reduced rank regression (Izenman 1975), ridged (Mukherjee and Zhu 2011): the ridge
+    weight, projected onto the top right singular vectors of what it makes of the rows
+    and the penalty's own; no other weight of that rank has a smaller penalised error.
+    Works under jit and vmap (``rank`` static).
+
+    Raises:
+        UneError: ``rank`` is not within 1 and what rows and targets allow.
+    """
+    values, inside = path.factor.values, path.inside
+    most = min(inside.shape)
+    if not 1 <= rank <= most:
+        raise UneError(f"rank is {rank}; maps from these rows have 1 to {most}")
+    alpha = jnp.asarray(alpha, jnp.float32)
+    shrunk = jnp.maximum(values + alpha, jnp.finfo(jnp.float32).tiny)
+    # Orthonormal in place of principal coordinates, where the factor has these.
+    n, k = path.factor.rows.shape
+    root = jnp.sqrt(1 / shrunk if k < n - 1 else values / shrunk)
+    image = root[:, None] * inside
+    if image.shape[0] <= image.shape[1]:
+        top = spectral.top_eigh(image @ image.T, rank).vectors
+        right = jnp.linalg.qr(image.T @ top)[0].T
+    else:
+        right = spectral.top_eigh(image.T @ image, rank).vectors.T
+    left = path.factor.basis @ ((inside @ right.T) / shrunk[:, None])
+    return left, right
+
+
+@jax.default_matmul_precision("float32")
+def reduced_rank(
+    x: Float[Array, "n d"],
+    y: Float[Array, "m e"],
+    rank: int,
+    alpha: float | Float[Array, ""],
+) -> LinearMap:
+    """The best map of at most so small a rank: see :func:`low_rank`.
+
+    Works under jit and vmap (``rank`` static; also over ``alpha``).
+
+    Args:
+        alpha: as in :func:`path`.
+
+    Raises:
+        UneError: as :func:`path` and :func:`low_rank`.
+
+    >>> x = jax.random.normal(jax.random.key(0), (50, 3))
+    >>> m = reduced_rank(x, x @ jnp.diag(jnp.array([3.0, 2.0, 0.1])), 1, alpha=1e-3)
+    >>> jnp.abs(m.weight).max(axis=0).round(0).tolist()
+    [3.0, 0.0, 0.0]
+    """
+    least_squares.check_pairs(x, y)
+    found = path(factor(x), y, jnp.ones(1))
+    left, right = low_rank(found, alpha, rank)
+    weight = left @ right
+    return LinearMap(weight, found.mean - found.factor.mean @ weight)
 
 
 @jax.default_matmul_precision("float32")

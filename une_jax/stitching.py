@@ -1,0 +1,321 @@
+"""Stitching: one model's latents, mapped linearly into another's, for it to decode.
+
+The arithmetic of Badrinath et al., "All Roads Lead to Rome?": which map, with which
+penalty, on which images. :class:`Source` decomposes the rows mapped from once for all
+targets; the maps themselves are :mod:`une_jax.factored`'s.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float32, Int, PRNGKeyArray
+
+from une_jax import factored, least_squares, maps
+from une_jax.errors import UneError
+from une_jax.factored import Map as Map
+from une_jax.factored import carry as carry
+from une_jax.factored import compose as compose
+from une_jax.factored import linear as linear
+from une_jax.factored import map_rank as map_rank
+from une_jax.factored import predict as predict
+from une_jax.factored import weight as weight
+
+Kind = Literal["ridge", "ols", "procrustes", "reduced_rank"]
+KINDS: tuple[Kind, ...] = ("ridge", "ols", "procrustes", "reduced_rank")
+
+# Table 1: (from, to) -> the penalty on the summed squared error. They belong to the
+# paper's latents, in whose units they are, and to its 9,000 images.
+PAPER_ALPHAS: dict[tuple[str, str], float] = {
+    ("dm", "gan"): 2000.0,
+    ("dm", "vae"): 100.0,
+    ("dm", "vqvae"): 5000.0,
+    ("dm", "nf"): 5000.0,
+    ("nf", "gan"): 50000.0,
+    ("nf", "vae"): 5000.0,
+    ("nf", "vqvae"): 50000.0,
+    ("nf", "dm"): 50000.0,
+}
+PAPER_PROBE_ALPHAS: dict[str, float] = {"vae": 0.005, "vqvae": 0.005, "dm": 0.02, "nf": 0.1}  # fmt: skip
+
+# To choose from, in units of the mean eigenvalue of the rows' Gram matrix.
+ALPHAS = tuple(10.0 ** (k / 2) for k in range(-8, 9))
+
+_gram, _factor, _path = jax.jit(factored.gram), jax.jit(maps.factor), jax.jit(maps.path)
+_solver, _ridge = jax.jit(factored.solver), jax.jit(factored.ridge)
+_least_squares = jax.jit(factored.least_squares_solver)
+_on_path = jax.jit(factored.on_path)
+_rotation = jax.jit(maps.rotation, static_argnames="scale")
+_low_rank = jax.jit(maps.low_rank, static_argnames="rank")
+
+
+class Scores(NamedTuple):
+    """How near mapped latents come, on rows that the map was not fitted to."""
+
+    mse: Float32[Array, ""]  # mean over rows and dimensions, in the target's own units
+    r2: Float32[Array, ""]  # 1 - squared error / that about the rows' mean, all summed
+    r2_each: Float32[Array, " e"]  # by dimension; NaN where one does not vary
+    mean_mse: Float32[Array, ""]  # of saying the train rows' mean instead
+    skill: Float32[Array, ""]  # 1 - mse / mean_mse: above 0, the source told something
+
+
+class Source:
+    """The rows to map from; what they are decomposed into is kept for all targets.
+
+    A penalty that is given takes a Gram matrix, once, and a Cholesky factor (or QR) for
+    each value; the choice by leave-one-out and reduced rank take an eigendecomposition,
+    several times dearer from some 3,000 rows and dimensions up.
+
+    Raises:
+        UneError: as :func:`check_rows`.
+
+    >>> x = jax.random.normal(jax.random.key(0), (50, 3))
+    >>> m = Source(x).fit(2 * x + 1, alpha=1e-4)
+    >>> predict(m, jnp.ones((1, 3))).round(2).tolist()
+    [[3.0, 3.0, 3.0]]
+    """
+
+    def __init__(self, x: Float[np.ndarray, "n d"] | Float[Array, "n d"]):
+        check_rows(x)
+        self.x = jnp.asarray(x, jnp.float32)
+        # The mean eigenvalue of the Gram matrix, of those that can differ from 0.
+        rows = min(len(x) - 1, x.shape[1])
+        self.scale = float(jnp.var(self.x, axis=0).sum() * len(x) / rows)
+        self._gram: factored.Gram | None = None
+        self._solvers: dict[float | None, factored.Solver] = {}
+        self._factor: maps.Factor | None = None
+
+    def fit(
+        self,
+        y: Float[np.ndarray, "n e"] | Float[Array, "n e"],
+        *,
+        kind: Kind = "ridge",
+        alpha: float | Literal["loo"] = "loo",
+        relative: bool = False,
+        rank: int | None = None,
+        scale: bool = True,
+    ) -> Map:
+        """The map from these rows to paired targets.
+
+        Args:
+            kind: "ridge"; "ols", least squares of minimal norm; "procrustes", a
+                rotation; "reduced_rank", ridge of a rank given.
+            alpha: of ridge and reduced rank: the penalty on the summed squared error,
+                or "loo": of :data:`ALPHAS` the one with the least leave-one-out error.
+                At 0 or below, ridge is "ols".
+            relative: ``alpha`` is in units of :attr:`scale`, so that it does not
+                depend on the latents' units.
+            rank: of reduced rank.
+            scale: of Procrustes: whether with the factor that fits best.
+
+        Raises:
+            UneError: as :func:`check_rows`; for an unknown kind, or a rank that is
+                missing, not asked for, or more than rows and dimensions allow.
+        """
+        check_rows(y, names=("y", ""))
+        least_squares.check_pairs(self.x, y)
+        if kind not in KINDS:
+            raise UneError(f"no kind of map is {kind!r}; use one of {', '.join(KINDS)}")
+        if (rank is not None) != (kind == "reduced_rank"):
+            raise UneError(
+                f"rank is {rank}: reduced_rank takes one, {kind} is the kind"
+            )
+        if isinstance(alpha, str) and alpha != "loo":
+            raise UneError(f'alpha is {alpha!r}; use a number of 0 or more, or "loo"')
+        if not isinstance(alpha, str) and not 0 <= alpha < np.inf:
+            raise UneError(f'alpha is {alpha}; use a number of 0 or more, or "loo"')
+        y = jnp.asarray(y, jnp.float32)
+        if kind == "procrustes":
+            left, right, mean, bias = _rotation(self.x, y, scale=scale)
+            rows = None if left is None else left.T
+            return Map(mean, rows, None, right, bias, jnp.float32(jnp.nan))
+        unit = max(self.scale, 1e-30)
+        absolute = None if isinstance(alpha, str) else alpha * (unit if relative else 1)
+        if kind == "ols" or (kind == "ridge" and absolute == 0):
+            return _ridge(self._solver(None), y)
+        if kind == "ridge" and absolute is not None:
+            return _ridge(self._solver(absolute), y)
+        factor = self._factor = self._factor or _factor(self.x)
+        tried = ALPHAS if absolute is None else (absolute / unit,)
+        path = _path(factor, y, jnp.asarray(tried, jnp.float32) * unit)
+        if rank is None:
+            return _on_path(path, path.best)
+        left, right = _low_rank(path, path.best, rank=rank)
+        return Map(factor.mean, left.T, None, right, path.mean, path.best)
+
+    def _solver(self, alpha: float | None) -> factored.Solver:
+        """Of this penalty; None is without, by least squares."""
+        if self._gram is None:
+            self._gram = _gram(self.x)
+        if alpha not in self._solvers:
+            self._solvers[alpha] = (
+                _least_squares(self._gram)
+                if alpha is None
+                else _solver(self._gram, jnp.float32(alpha))
+            )
+        return self._solvers[alpha]
+
+
+def fit(
+    source: Source,
+    y: Float[np.ndarray, "n e"] | Float[Array, "n e"],
+    *,
+    kind: Kind = "ridge",
+    alpha: float | Literal["loo"] = "loo",
+    relative: bool = False,
+    rank: int | None = None,
+    scale: bool = True,
+) -> Map:
+    """:meth:`Source.fit`.
+
+    >>> x = jax.random.normal(jax.random.key(0), (50, 3))
+    >>> m = fit(Source(x), x @ x[:3], kind="ols")
+    >>> bool(jnp.allclose(weight(m), x[:3], atol=1e-4))
+    True
+    """
+    return source.fit(
+        y, kind=kind, alpha=alpha, relative=relative, rank=rank, scale=scale
+    )
+
+
+def paper_alpha(source: str, target: str) -> float:
+    """Of :data:`PAPER_ALPHAS`; 0, unregularised, for every other pair of families.
+
+    >>> paper_alpha("nf", "dm"), paper_alpha("vae", "dm")
+    (50000.0, 0.0)
+    """
+    return PAPER_ALPHAS.get((source, target), 0.0)
+
+
+def score(
+    guess: Float[Array, "n e"], truth: Float[Array, "m e"], mean: Float[Array, " e"]
+) -> Scores:
+    """How near ``guess`` is to ``truth``, beside saying the mean every time.
+
+    Works under jit, vmap and grad.
+
+    Args:
+        guess, truth: paired held-out rows (m = n).
+        mean: of the train rows; of a :class:`Map` that is its ``bias``.
+
+    Raises:
+        UneError: for rows that are not paired.
+
+    >>> truth = jnp.array([[0.0, 1.0], [2.0, 1.0]])
+    >>> found = score(truth * 0.5, truth, jnp.ones(2))
+    >>> found.mse.item(), found.mean_mse.item(), found.r2.item(), found.skill.item()
+    (0.375, 0.5, 0.25, 0.25)
+    """
+    if guess.shape != truth.shape:
+        raise UneError(f"guesses are {guess.shape}, the truth is {truth.shape}")
+    guess, truth = guess.astype(jnp.float32), truth.astype(jnp.float32)
+    error = jnp.sum((guess - truth) ** 2, axis=0)
+    spread = jnp.sum((truth - truth.mean(axis=0)[None]) ** 2, axis=0)
+    from_mean = jnp.sum((truth - mean.astype(jnp.float32)[None]) ** 2)
+    return Scores(
+        mse=error.sum() / truth.size,
+        r2=1 - _over(error.sum(), spread.sum()),
+        r2_each=1 - _over(error, spread),
+        mean_mse=from_mean / truth.size,
+        skill=1 - _over(error.sum(), from_mean),
+    )
+
+
+def random_encoder(
+    key: PRNGKeyArray, ids: Int[Array, " n"], dimensions: int = 512
+) -> Float32[Array, "n dimensions"]:
+    """The encoder that knows nothing: standard normal rows that depend on the id alone.
+
+    The same image has the same row in every set. Works under jit (``dimensions``
+    static) and vmap.
+
+    >>> rows = random_encoder(jax.random.key(0), jnp.array([7, 3, 7]), 4)
+    >>> bool((rows[0] == rows[2]).all()), bool((rows[0] == rows[1]).any())
+    (True, False)
+    """
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(ids)
+    return jax.vmap(lambda k: jax.random.normal(k, (dimensions,), jnp.float32))(keys)
+
+
+def disjoint(**sets: Iterable[Any]) -> None:
+    """Raises UneError where two sets of keys have one in common.
+
+    A probe tested on images that the map was fitted to says more than there is.
+
+    >>> disjoint(map=["a", "b"], test=["c"])
+    >>> disjoint(map=[1, 2, 3], probe=[4], test=[2, 3, 5])
+    Traceback (most recent call last):
+    ...
+    une_jax.errors.UneError: map and test have 2 images in common: keep them apart
+    """
+    known = {name: set(_listed(keys)) for name, keys in sets.items()}
+    names = list(known)
+    for i, first in enumerate(names):
+        for second in names[i + 1 :]:
+            shared = len(known[first] & known[second])
+            if shared:
+                images = "1 image" if shared == 1 else f"{shared} images"
+                raise UneError(
+                    f"{first} and {second} have {images} in common: keep them apart"
+                )
+
+
+def check_rows(
+    x: Float[np.ndarray, "n d"] | Float[Array, "n d"],
+    y: Float[np.ndarray, "m e"] | Float[Array, "m e"] | None = None,
+    *,
+    x_keys: Sequence[Any] | None = None,
+    y_keys: Sequence[Any] | None = None,
+    names: tuple[str, str] = ("x", "y"),
+    least: int = 2,
+) -> None:
+    """Raises UneError unless ``x`` (and ``y``) can be mapped from (and to).
+
+    Args:
+        x_keys, y_keys: what image each row is of, where that is known.
+        names: what the message calls the two.
+        least: how many rows there must be.
+
+    Raises:
+        UneError: for values that are not finite, fewer rows than ``least``, different
+            numbers of rows, or rows of different images or in a different order.
+
+    >>> check_rows(np.zeros((3, 2)), np.zeros((3, 1)), x_keys="abc", y_keys="acb")
+    Traceback (most recent call last):
+    ...
+    une_jax.errors.UneError: row 1 is of b in x, of c in y: give pairs in one order
+    """
+    for name, rows in zip(names, (x, y), strict=True):
+        if rows is None:
+            continue
+        if rows.ndim != 2 or 0 in rows.shape:
+            raise UneError(f"{name} has shape {rows.shape}; give rows of latents")
+        bad = int((~np.isfinite(np.asarray(rows))).any(axis=1).sum())
+        if bad:
+            raise UneError(f"{name} has {bad} of {len(rows)} rows that are not finite")
+        if len(rows) < least:
+            raise UneError(f"a map needs at least {least} rows; {name} has {len(rows)}")
+    if y is not None and len(x) != len(y):
+        raise UneError(
+            f"{names[0]} has {len(x)} rows, {names[1]} has {len(y)}: give pairs"
+        )
+    if x_keys is None or y_keys is None:
+        return
+    for i, (a, b) in enumerate(zip(_listed(x_keys), _listed(y_keys), strict=False)):
+        if a != b:
+            raise UneError(
+                f"row {i} is of {a} in {names[0]}, of {b} in {names[1]}: "
+                "give pairs in one order"
+            )
+
+
+def _listed(keys: Iterable[Any]) -> list[Any]:
+    """Arrays as numbers, which hash and print as such."""
+    return keys.tolist() if isinstance(keys, np.ndarray | Array) else list(keys)
+
+
+def _over(a: Array, b: Array) -> Array:
+    """a / b; NaN where b is 0, without a derivative that spoils the others'."""
+    return jnp.where(b > 0, a / jnp.where(b > 0, b, 1.0), jnp.nan)
