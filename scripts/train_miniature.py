@@ -31,6 +31,7 @@ MEMBERS = {
     "mini-sd21": "diffusion",
     "mini-lcm": "lcm",
     "regressor": "regressor",
+    "mini-gan": "gan",
     "mini-vae": "resnet_vae",
     "mini-glow": "glow",
 }

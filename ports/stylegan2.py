@@ -1,0 +1,444 @@
+"""StyleGAN2-ADA's unconditional generator, as NVlabs' PyTorch code has it.
+
+z -> mapping -> W -> affine layers -> the style space -> images (Karras et al., arXiv
+1912.04958 and 2006.06676; the style space is that of Wu et al., arXiv 2011.12799).
+Images are (b, h, w, 3), from -1 to 1 where the training's were, not clipped.
+"""
+
+import functools as ft
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import log2, sqrt
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+from ports.checkpoint import CheckpointError
+from ports.convolution import SAME, conv2d
+from ports.load import Port, Rule, conv, keep, linear, load_port, only, read_config
+from ports.sites import Site, untouched
+
+SLOPE, GAIN = 0.2, sqrt(2.0)  # of the leaky ReLU, and what keeps its variance
+EPS = 1e-8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The keys of ``config.json``, as ``scripts/convert_stylegan2.py`` writes it.
+
+    Their names are those of the official constructors' arguments; ``mapping_layers``,
+    ``mapping_features`` and ``mapping_lr_multiplier`` those of the mapping network.
+    ``noise_mode`` is not the checkpoint's: ``load`` sets it.
+    """
+
+    z_dim: int = 512
+    c_dim: int = 0
+    w_dim: int = 512
+    img_resolution: int = 256
+    img_channels: int = 3
+    mapping_layers: int = 8
+    mapping_features: int | None = None  # None: w_dim
+    mapping_lr_multiplier: float = 0.01
+    channel_base: int = 32768
+    channel_max: int = 512
+    architecture: str = "skip"
+    activation: str = "lrelu"
+    resample_filter: tuple[int, ...] = (1, 3, 3, 1)
+    conv_clamp: float | None = None
+    use_noise: bool = True
+    noise_mode: str = "none"
+
+    def __post_init__(self):
+        only("c_dim", (self.c_dim,), (0,))
+        only("architecture", (self.architecture,), ("skip",))
+        only("activation", (self.activation,), ("lrelu",))
+        only("resample_filter", (self.resample_filter,), ((1, 3, 3, 1),))
+        only("noise_mode", (self.noise_mode,), ("none", "const"))
+        size = self.img_resolution
+        if size < 4 or size & (size - 1):
+            raise CheckpointError(
+                f"config.json: img_resolution = {size} is not a power of two from 4 on"
+            )
+        if self.noise_mode == "const" and not self.use_noise:
+            raise CheckpointError(
+                "config.json: use_noise is false: there is no constant noise to add"
+            )
+
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """Edges of the blocks' outputs: 4, 8, ... ``img_resolution``."""
+        return tuple(2**i for i in range(2, int(log2(self.img_resolution)) + 1))
+
+    @property
+    def num_ws(self) -> int:
+        """How many layers have a w of their own in W+."""
+        return 2 * len(self.resolutions)
+
+    def channels(self, resolution: int) -> int:
+        """Of the block of that resolution."""
+        return min(self.channel_base // resolution, self.channel_max)
+
+
+class Dense(nnx.Module):
+    """A linear layer whose weights are stored at unit scale over ``lr_multiplier``."""
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        *,
+        lr_multiplier: float = 1.0,
+        bias: float = 0.0,
+        rngs: nnx.Rngs,
+    ):
+        noise = jax.random.normal(rngs.params(), (n_in, n_out))
+        self.weight = nnx.Param(noise / lr_multiplier)
+        self.bias = nnx.Param(jnp.full(n_out, bias))
+        self.gain, self.bias_gain = lr_multiplier / sqrt(n_in), lr_multiplier
+        self.n_out = n_out
+
+    def __call__(self, x: Float[Array, "b i"]) -> Float[Array, "b o"]:
+        weight, bias = (p[...].astype(x.dtype) for p in (self.weight, self.bias))
+        return x @ (weight * self.gain) + bias * self.bias_gain
+
+
+class Mapping(nnx.Module):
+    """z (b, z_dim) -> w (b, w_dim)."""
+
+    def __init__(self, config: Config, *, rngs: nnx.Rngs):
+        self.n = config.mapping_layers
+        inner = config.mapping_features or config.w_dim
+        widths = [config.z_dim, *[inner] * (self.n - 1), config.w_dim]
+        for i in range(self.n):
+            layer = Dense(
+                *widths[i : i + 2],
+                lr_multiplier=config.mapping_lr_multiplier,
+                rngs=rngs,
+            )
+            setattr(self, f"fc{i}", layer)
+        self.w_avg = nnx.Param(jnp.zeros(config.w_dim))
+
+    def __call__(
+        self,
+        z: Float[Array, "b z"],
+        psi: Float[Array, ""] | None = None,
+        site: Site = untouched,
+    ) -> Float[Array, "b w"]:
+        """``psi`` below one draws w towards the average w of the training."""
+        x = z.astype(jnp.float32)
+        x = x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + EPS)
+        for i in range(self.n):
+            x = _lrelu(getattr(self, f"fc{i}")(x)) * GAIN
+        if psi is not None:
+            mean = self.w_avg[...].astype(x.dtype)
+            x = mean + psi * (x - mean)
+        return site("mapping", x)
+
+
+class Layer(nnx.Module):
+    """A 3x3 convolution whose kernel is scaled by a style, and normalised.
+
+    ``up`` doubles the size: zeros between the pixels, the convolution, then the
+    low-pass filter, all in one kernel for each of the four positions of a new pixel.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        n_in: int,
+        n_out: int,
+        resolution: int,
+        *,
+        up: bool,
+        rngs: nnx.Rngs,
+    ):
+        self.affine = Dense(config.w_dim, n_in, bias=1.0, rngs=rngs)
+        self.weight = nnx.Param(jax.random.normal(rngs.params(), (3, 3, n_in, n_out)))
+        self.bias = nnx.Param(jnp.zeros(n_out))
+        if config.use_noise:
+            shape = (resolution, resolution)
+            self.noise_const = nnx.Param(jax.random.normal(rngs.params(), shape))
+            self.noise_strength = nnx.Param(jnp.zeros(()))
+        self.noisy = config.noise_mode == "const"
+        self.up, self.clamp = up, config.conv_clamp
+
+    def __call__(
+        self, x: Float[Array, "b h w i"], style: Float[Array, "b i"]
+    ) -> Float[Array, "b h2 w2 o"]:
+        # In float32: the kernel's norm sums over thousands of squares.
+        weight = self.weight[...].astype(jnp.float32)
+        norms = jnp.square(style) @ jnp.square(weight).sum((0, 1))
+        x = x * _per_image(style, x)
+        kernel = _up_kernel(weight) if self.up else weight
+        y = conv2d(x, kernel.astype(x.dtype), stride=1, padding=SAME)
+        y = _interleaved(y) if self.up else y
+        y = y * _per_image(jax.lax.rsqrt(norms + EPS), y)
+        if self.noisy:
+            noise = self.noise_const[...] * self.noise_strength[...]
+            y = y + noise.astype(y.dtype)[..., None]
+        y = _lrelu(y + self.bias[...].astype(y.dtype)) * GAIN
+        return _clamped(y, self.clamp)
+
+
+class ToRGB(nnx.Module):
+    """A 1x1 convolution to colours, scaled by a style."""
+
+    def __init__(self, config: Config, n_in: int, *, rngs: nnx.Rngs):
+        shape = (1, 1, n_in, config.img_channels)
+        self.affine = Dense(config.w_dim, n_in, bias=1.0, rngs=rngs)
+        self.weight = nnx.Param(jax.random.normal(rngs.params(), shape))
+        self.bias = nnx.Param(jnp.zeros(config.img_channels))
+        self.gain, self.clamp = 1 / sqrt(n_in), config.conv_clamp
+
+    def __call__(
+        self, x: Float[Array, "b h w i"], style: Float[Array, "b i"]
+    ) -> Float[Array, "b h w c"]:
+        x = x * _per_image(style * self.gain, x)
+        y = x @ self.weight[...][0, 0].astype(x.dtype) + self.bias[...].astype(x.dtype)
+        return _clamped(y, self.clamp)
+
+
+class Block(nnx.Module):
+    """One resolution: two layers (at 4x4 a constant and one), and its colours."""
+
+    def __init__(self, config: Config, resolution: int, *, rngs: nnx.Rngs):
+        n = config.channels(resolution)
+        layer = ft.partial(Layer, config, rngs=rngs)
+        if resolution == 4:
+            self.const = nnx.Param(jax.random.normal(rngs.params(), (4, 4, n)))
+        else:
+            n_in = config.channels(resolution // 2)
+            self.conv0 = layer(n_in, n, resolution, up=True)
+        self.conv1 = layer(n, n, resolution, up=False)
+        self.torgb = ToRGB(config, n, rngs=rngs)
+
+    @property
+    def layers(self) -> tuple[Layer | ToRGB, ...]:
+        """In the order of their styles."""
+        first = (self.conv0,) if hasattr(self, "conv0") else ()
+        return (*first, self.conv1, self.torgb)
+
+
+class Synthesis(nnx.Module):
+    """w (b, w_dim), or one for each layer (b, num_ws, w_dim) -> images."""
+
+    def __init__(self, config: Config, *, dtype: Any, rngs: nnx.Rngs):
+        self.config, self.dtype = config, dtype
+        for resolution in config.resolutions:
+            setattr(self, f"b{resolution}", Block(config, resolution, rngs=rngs))
+
+    def __call__(
+        self,
+        ws: Float[Array, "b d"] | Float[Array, "b n d"],
+        site: Site = untouched,
+    ) -> Float[Array, "b h w c"]:
+        return self.from_styles(self.styles(ws), site)
+
+    def styles(
+        self, ws: Float[Array, "b d"] | Float[Array, "b n d"]
+    ) -> Float[Array, "b s"]:
+        """What the affine layers make of w, side by side in the layers' order."""
+        n, d = self.config.num_ws, self.config.w_dim
+        ws = ws.astype(jnp.float32)
+        if ws.ndim == 2:
+            ws = jnp.broadcast_to(ws[:, None], (len(ws), n, ws.shape[-1]))
+        if ws.shape[1:] != (n, d):
+            raise ValueError(
+                f"w of shape {ws.shape}: this generator takes (b, {d}) or (b, {n}, {d})"
+            )
+        found = []
+        for i, (_, block) in enumerate(self._blocks):
+            # A block's colours and the next block's first layer share a w.
+            first = max(2 * i - 1, 0)
+            found += [
+                layer.affine(ws[:, first + j]) for j, layer in enumerate(block.layers)
+            ]
+        return jnp.concatenate(found, -1)
+
+    def from_styles(
+        self, styles: Float[Array, "b s"], site: Site = untouched
+    ) -> Float[Array, "b h w c"]:
+        """Images of what ``styles`` gives."""
+        sizes = [layer.affine.n_out for _, b in self._blocks for layer in b.layers]
+        if styles.ndim != 2 or styles.shape[1] != sum(sizes):
+            raise ValueError(
+                f"styles of shape {styles.shape}: this generator takes (b, {sum(sizes)})"
+            )
+        styles = styles.astype(jnp.float32)
+        parts = iter(jnp.split(styles, np.cumsum(sizes)[:-1].tolist(), axis=-1))
+        const = self._blocks[0][1].const[...].astype(self.dtype)
+        x = jnp.broadcast_to(const, (len(styles), *const.shape))
+        image = jnp.zeros((len(styles), 2, 2, self.config.img_channels))
+        for resolution, block in self._blocks:
+            *layers, torgb = block.layers
+            for layer in layers:
+                x = layer(x, next(parts))
+            x = site(f"block.{resolution}", x)
+            image = _doubled(image) + torgb(x, next(parts)).astype(jnp.float32)
+        return image.astype(self.dtype)
+
+    @property
+    def _blocks(self) -> list[tuple[int, Block]]:
+        return [(r, getattr(self, f"b{r}")) for r in self.config.resolutions]
+
+
+class StyleGAN2(nnx.Module):
+    """z to images, by way of ``mapping`` and ``synthesis``, which are methods too.
+
+    ``dtype`` is that of the convolutions: mapping and styles are float32.
+    """
+
+    def __init__(self, config: Config, *, dtype: Any = jnp.float32, rngs: nnx.Rngs):
+        self.mapping = Mapping(config, rngs=rngs)
+        self.synthesis = Synthesis(config, dtype=dtype, rngs=rngs)
+
+    def __call__(
+        self,
+        z: Float[Array, "b z"],
+        psi: Float[Array, ""] | None = None,
+        site: Site = untouched,
+    ) -> Float[Array, "b h w c"]:
+        """Images of latents; ``psi`` as in ``mapping``."""
+        return self.synthesis(self.mapping(z, psi, site), site)
+
+    def styles(
+        self,
+        ws: Float[Array, "b d"] | Float[Array, "b n d"],
+        site: Site = untouched,
+    ) -> Float[Array, "b s"]:
+        """The style space of w or W+: every layer's style, flat."""
+        del site
+        return self.synthesis.styles(ws)
+
+    def synthesis_from_styles(
+        self, styles: Float[Array, "b s"], site: Site = untouched
+    ) -> Float[Array, "b h w c"]:
+        """Images of styles."""
+        return self.synthesis.from_styles(styles, site)
+
+
+def _lrelu(x: Array) -> Array:
+    return jax.nn.leaky_relu(x, SLOPE)
+
+
+def _clamped(x: Array, clamp: float | None) -> Array:
+    return x if clamp is None else jnp.clip(x, -clamp, clamp)
+
+
+def _per_image(scale: Float[Array, "b c"], like: Array) -> Float[Array, "b 1 1 c"]:
+    return scale[:, None, None].astype(like.dtype)
+
+
+def _up_taps() -> np.ndarray:
+    """(3, 2, 3): [d, phase, k] is how far tap k of a kernel of three counts for the
+    pixel at d - 1 in a new pixel of that phase, along one axis."""
+    low_pass = np.asarray([1, 3, 3, 1]) / 4
+    taps = np.zeros((3, 2, 3), np.float32)
+    for d, phase, k in np.ndindex(taps.shape):
+        if 0 <= (j := k + 2 * (d - 1) + 1 - phase) < 4:
+            taps[d, phase, k] = low_pass[j]
+    return taps
+
+
+def _up_kernel(weight: Float[Array, "3 3 i o"]) -> Float[Array, "3 3 i 4*o"]:
+    taps = _up_taps()
+    both = jnp.einsum("dpk,eql,klio->deipqo", taps, taps, weight)
+    return both.reshape(*both.shape[:3], -1)
+
+
+def _interleaved(x: Float[Array, "b h w 4*o"]) -> Float[Array, "b 2*h 2*w o"]:
+    b, h, w, n = x.shape
+    x = x.reshape(b, h, w, 2, 2, n // 4).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(b, 2 * h, 2 * w, n // 4)
+
+
+def _doubled(x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
+    """Zeros between the pixels, then the low-pass filter, axis by axis."""
+    for axis in (1, 2):
+        n = x.shape[axis]
+        pad = [(1, 1) if a == axis else (0, 0) for a in range(4)]
+        wide = jnp.pad(x, pad)
+        before, after = (
+            jax.lax.slice_in_dim(wide, i, i + n, axis=axis) for i in (0, 2)
+        )
+        both = jnp.stack([before + 3 * x, 3 * x + after], axis=axis + 1) / 4
+        shape = list(x.shape)
+        shape[axis] *= 2
+        x = both.reshape(shape)
+    return x
+
+
+@ft.cache  # one network a dtype, as ``define`` keeps what jit compiled by network
+def network(dtype: Any) -> Callable[..., nnx.Module]:
+    """``StyleGAN2`` with its convolutions in that dtype."""
+    return ft.partial(StyleGAN2, dtype=dtype)
+
+
+def _chw(x: np.ndarray) -> np.ndarray:
+    """(c, h, w) -> (h, w, c)."""
+    return x.transpose(1, 2, 0) if x.ndim == 3 else x
+
+
+_LAYER = r"synthesis\.b\d+\.(?:conv0|conv1|torgb)"
+_DENSE = rf"(?:mapping\.fc\d+|{_LAYER}\.affine)"
+RULES = (
+    Rule(rf"({_DENSE})\.weight", r"\1.weight", linear),
+    Rule(rf"({_LAYER})\.weight", r"\1.weight", conv),
+    Rule(rf"((?:{_DENSE}|{_LAYER})\.bias)", r"\1", keep),
+    Rule(r"synthesis\.b4\.const", "synthesis.b4.const", _chw),
+    Rule(rf"({_LAYER}\.noise_(?:const|strength))", r"\1", keep),
+    Rule(r"mapping\.w_avg", "mapping.w_avg", keep),
+    # The filter, which the config names, in every block and layer.
+    Rule(r"synthesis\.b\d+\.(?:conv[01]\.)?resample_filter", None),
+)
+
+CLASS_NAMES = ("StyleGAN2",)
+
+
+def load(
+    path_or_id: str,
+    *,
+    subfolder: str = "",
+    variant: str | None = None,
+    revision: str | None = None,
+    noise_mode: str = "none",
+    dtype: Any = jnp.float32,
+    param_dtype: Any = None,
+) -> Port:
+    """Load a folder that ``scripts/convert_stylegan2.py`` wrote, or a hub id of one.
+
+    ``port.apply(port.params, z)`` gives images (b, h, w, 3) of z (b, z_dim); a second
+    input is the truncation psi. ``method="mapping"`` (z, psi) gives w (b, w_dim),
+    ``"synthesis"`` the images of w or of W+ (b, num_ws, w_dim), ``"styles"`` the style
+    space (b, S) of either, ``"synthesis_from_styles"`` its images. Sites are
+    ``mapping``, which is w, and ``block.4``, ``block.8``, ... before the colours.
+
+    ``noise_mode``: "none", or "const" to add the checkpoint's own constant noise; the
+    official code's third mode draws it anew. Its half precision (``num_fp16_res``) is
+    ignored: ``dtype`` is that of all convolutions. ValueError where w or styles have
+    another shape than this generator's.
+
+    >>> gan = load("path/to/stylegan2-ffhq")                       # doctest: +SKIP
+    >>> w = gan.apply(gan.params, z, 0.7, method="mapping")        # doctest: +SKIP
+    >>> gan.apply(gan.params, w, method="synthesis")               # doctest: +SKIP
+    """
+
+    def config(raw: dict[str, Any]) -> Config:
+        return replace(read_config(Config, raw), noise_mode=noise_mode)
+
+    return load_port(
+        path_or_id,
+        network(dtype),
+        config,
+        RULES,
+        class_names=CLASS_NAMES,
+        subfolder=subfolder,
+        variant=variant,
+        revision=revision,
+        dtype=dtype,
+        param_dtype=param_dtype,
+    )
