@@ -17,7 +17,7 @@ K1, K2 = 0.01, 0.03
 
 
 def rmse(
-    a: Shaped[Array, "n h w c"], b: Shaped[Array, "m *hwc"]
+    a: Shaped[Array, "n h w c"], b: Shaped[Array, "m i j k"]
 ) -> Float32[Array, " n"]:
     """Root of the mean squared difference of each pair, in [0, 1].
 
@@ -38,7 +38,7 @@ def rmse(
 
 
 def psnr(
-    a: Shaped[Array, "n h w c"], b: Shaped[Array, "m *hwc"]
+    a: Shaped[Array, "n h w c"], b: Shaped[Array, "m i j k"]
 ) -> Float32[Array, " n"]:
     """Peak signal-to-noise ratio of each pair in dB, at most 120; the peak is 1.
 
@@ -55,7 +55,7 @@ def psnr(
 
 @jax.default_matmul_precision("float32")
 def ssim(
-    a: Shaped[Array, "n h w c"], b: Shaped[Array, "m *hwc"]
+    a: Shaped[Array, "n h w c"], b: Shaped[Array, "m i j k"]
 ) -> Float32[Array, " n"]:
     """Structural similarity of each pair, 1 for equal images and -1 at the least.
 

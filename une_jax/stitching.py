@@ -115,7 +115,8 @@ class Source:
                 missing, not asked for, or more than rows and dimensions allow.
         """
         check_rows(y, names=("y", ""))
-        least_squares.check_pairs(self.x, y)
+        targets = jnp.asarray(y, jnp.float32)
+        least_squares.check_pairs(self.x, targets)
         if kind not in KINDS:
             raise UneError(f"no kind of map is {kind!r}; use one of {', '.join(KINDS)}")
         if (rank is not None) != (kind == "reduced_rank"):
@@ -126,20 +127,19 @@ class Source:
             raise UneError(f'alpha is {alpha!r}; use a number of 0 or more, or "loo"')
         if not isinstance(alpha, str) and not 0 <= alpha < np.inf:
             raise UneError(f'alpha is {alpha}; use a number of 0 or more, or "loo"')
-        y = jnp.asarray(y, jnp.float32)
         if kind == "procrustes":
-            left, right, mean, bias = _rotation(self.x, y, scale=scale)
+            left, right, mean, bias = _rotation(self.x, targets, scale=scale)
             rows = None if left is None else left.T
             return Map(mean, rows, None, right, bias, jnp.float32(jnp.nan))
         unit = max(self.scale, 1e-30)
         absolute = None if isinstance(alpha, str) else alpha * (unit if relative else 1)
         if kind == "ols" or (kind == "ridge" and absolute == 0):
-            return _ridge(self._solver(None), y)
+            return _ridge(self._solver(None), targets)
         if kind == "ridge" and absolute is not None:
-            return _ridge(self._solver(absolute), y)
+            return _ridge(self._solver(absolute), targets)
         factor = self._factor = self._factor or _factor(self.x)
         tried = ALPHAS if absolute is None else (absolute / unit,)
-        path = _path(factor, y, jnp.asarray(tried, jnp.float32) * unit)
+        path = _path(factor, targets, jnp.asarray(tried, jnp.float32) * unit)
         if rank is None:
             return _on_path(path, path.best)
         left, right = _low_rank(path, path.best, rank=rank)
