@@ -8,7 +8,7 @@ Images are (b, h, w, 3), from -1 to 1 where the training's were, not clipped.
 import functools as ft
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import log2, sqrt
+from math import log2
 from typing import Any
 
 import jax
@@ -18,12 +18,9 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from ports.checkpoint import CheckpointError
-from ports.convolution import SAME, conv2d
 from ports.load import Port, Rule, conv, keep, linear, load_port, only, read_config
+from ports.modulated import EPS, Dense, Layer, ToRGB, doubled, lrelu
 from ports.sites import Site, untouched
-
-SLOPE, GAIN = 0.2, sqrt(2.0)  # of the leaky ReLU, and what keeps its variance
-EPS = 1e-8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,29 +80,6 @@ class Config:
         return min(self.channel_base // resolution, self.channel_max)
 
 
-class Dense(nnx.Module):
-    """A linear layer whose weights are stored at unit scale over ``lr_multiplier``."""
-
-    def __init__(
-        self,
-        n_in: int,
-        n_out: int,
-        *,
-        lr_multiplier: float = 1.0,
-        bias: float = 0.0,
-        rngs: nnx.Rngs,
-    ):
-        noise = jax.random.normal(rngs.params(), (n_in, n_out))
-        self.weight = nnx.Param(noise / lr_multiplier)
-        self.bias = nnx.Param(jnp.full(n_out, bias))
-        self.gain, self.bias_gain = lr_multiplier / sqrt(n_in), lr_multiplier
-        self.n_out = n_out
-
-    def __call__(self, x: Float[Array, "b i"]) -> Float[Array, "b o"]:
-        weight, bias = (p[...].astype(x.dtype) for p in (self.weight, self.bias))
-        return x @ (weight * self.gain) + bias * self.bias_gain
-
-
 class Mapping(nnx.Module):
     """z (b, z_dim) -> w (b, w_dim)."""
 
@@ -132,89 +106,31 @@ class Mapping(nnx.Module):
         x = z.astype(jnp.float32)
         x = x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + EPS)
         for i in range(self.n):
-            x = _lrelu(getattr(self, f"fc{i}")(x)) * GAIN
+            x = lrelu(getattr(self, f"fc{i}")(x))
         if psi is not None:
             mean = self.w_avg[...].astype(x.dtype)
             x = mean + psi * (x - mean)
         return site("mapping", x)
 
 
-class Layer(nnx.Module):
-    """A 3x3 convolution whose kernel is scaled by a style, and normalised.
-
-    ``up`` doubles the size: zeros between the pixels, the convolution, then the
-    low-pass filter, all in one kernel for each of the four positions of a new pixel.
-    """
-
-    def __init__(
-        self,
-        config: Config,
-        n_in: int,
-        n_out: int,
-        resolution: int,
-        *,
-        up: bool,
-        rngs: nnx.Rngs,
-    ):
-        self.affine = Dense(config.w_dim, n_in, bias=1.0, rngs=rngs)
-        self.weight = nnx.Param(jax.random.normal(rngs.params(), (3, 3, n_in, n_out)))
-        self.bias = nnx.Param(jnp.zeros(n_out))
-        if config.use_noise:
-            shape = (resolution, resolution)
-            self.noise_const = nnx.Param(jax.random.normal(rngs.params(), shape))
-            self.noise_strength = nnx.Param(jnp.zeros(()))
-        self.noisy = config.noise_mode == "const"
-        self.up, self.clamp = up, config.conv_clamp
-
-    def __call__(
-        self, x: Float[Array, "b h w i"], style: Float[Array, "b i"]
-    ) -> Float[Array, "b h2 w2 o"]:
-        # In float32: the kernel's norm sums over thousands of squares.
-        weight = self.weight[...].astype(jnp.float32)
-        norms = jnp.square(style) @ jnp.square(weight).sum((0, 1))
-        x = x * _per_image(style, x)
-        kernel = _up_kernel(weight) if self.up else weight
-        y = conv2d(x, kernel.astype(x.dtype), stride=1, padding=SAME)
-        y = _interleaved(y) if self.up else y
-        y = y * _per_image(jax.lax.rsqrt(norms + EPS), y)
-        if self.noisy:
-            noise = self.noise_const[...] * self.noise_strength[...]
-            y = y + noise.astype(y.dtype)[..., None]
-        y = _lrelu(y + self.bias[...].astype(y.dtype)) * GAIN
-        return _clamped(y, self.clamp)
-
-
-class ToRGB(nnx.Module):
-    """A 1x1 convolution to colours, scaled by a style."""
-
-    def __init__(self, config: Config, n_in: int, *, rngs: nnx.Rngs):
-        shape = (1, 1, n_in, config.img_channels)
-        self.affine = Dense(config.w_dim, n_in, bias=1.0, rngs=rngs)
-        self.weight = nnx.Param(jax.random.normal(rngs.params(), shape))
-        self.bias = nnx.Param(jnp.zeros(config.img_channels))
-        self.gain, self.clamp = 1 / sqrt(n_in), config.conv_clamp
-
-    def __call__(
-        self, x: Float[Array, "b h w i"], style: Float[Array, "b i"]
-    ) -> Float[Array, "b h w c"]:
-        x = x * _per_image(style * self.gain, x)
-        y = x @ self.weight[...][0, 0].astype(x.dtype) + self.bias[...].astype(x.dtype)
-        return _clamped(y, self.clamp)
-
-
 class Block(nnx.Module):
     """One resolution: two layers (at 4x4 a constant and one), and its colours."""
 
     def __init__(self, config: Config, resolution: int, *, rngs: nnx.Rngs):
-        n = config.channels(resolution)
-        layer = ft.partial(Layer, config, rngs=rngs)
+        n, d, clamp = config.channels(resolution), config.w_dim, config.conv_clamp
+        layer = ft.partial(
+            Layer,
+            noise=resolution if config.use_noise else None,
+            noisy=config.noise_mode == "const",
+            clamp=clamp,
+            rngs=rngs,
+        )
         if resolution == 4:
             self.const = nnx.Param(jax.random.normal(rngs.params(), (4, 4, n)))
         else:
-            n_in = config.channels(resolution // 2)
-            self.conv0 = layer(n_in, n, resolution, up=True)
-        self.conv1 = layer(n, n, resolution, up=False)
-        self.torgb = ToRGB(config, n, rngs=rngs)
+            self.conv0 = layer(config.channels(resolution // 2), n, d, up=True)
+        self.conv1 = layer(n, n, d, up=False)
+        self.torgb = ToRGB(n, config.img_channels, d, clamp=clamp, rngs=rngs)
 
     @property
     def layers(self) -> tuple[Layer | ToRGB, ...]:
@@ -278,7 +194,7 @@ class Synthesis(nnx.Module):
             for layer in layers:
                 x = layer(x, next(parts))
             x = site(f"block.{resolution}", x)
-            image = _doubled(image) + torgb(x, next(parts)).astype(jnp.float32)
+            image = doubled(image) + torgb(x, next(parts)).astype(jnp.float32)
         return image.astype(self.dtype)
 
     @property
@@ -319,57 +235,6 @@ class StyleGAN2(nnx.Module):
     ) -> Float[Array, "b h w c"]:
         """Images of styles."""
         return self.synthesis.from_styles(styles, site)
-
-
-def _lrelu(x: Array) -> Array:
-    return jax.nn.leaky_relu(x, SLOPE)
-
-
-def _clamped(x: Array, clamp: float | None) -> Array:
-    return x if clamp is None else jnp.clip(x, -clamp, clamp)
-
-
-def _per_image(scale: Float[Array, "b c"], like: Array) -> Float[Array, "b 1 1 c"]:
-    return scale[:, None, None].astype(like.dtype)
-
-
-def _up_taps() -> np.ndarray:
-    """(3, 2, 3): [d, phase, k] is how far tap k of a kernel of three counts for the
-    pixel at d - 1 in a new pixel of that phase, along one axis."""
-    low_pass = np.asarray([1, 3, 3, 1]) / 4
-    taps = np.zeros((3, 2, 3), np.float32)
-    for d, phase, k in np.ndindex(taps.shape):
-        if 0 <= (j := k + 2 * (d - 1) + 1 - phase) < 4:
-            taps[d, phase, k] = low_pass[j]
-    return taps
-
-
-def _up_kernel(weight: Float[Array, "3 3 i o"]) -> Float[Array, "3 3 i 4*o"]:
-    taps = _up_taps()
-    both = jnp.einsum("dpk,eql,klio->deipqo", taps, taps, weight)
-    return both.reshape(*both.shape[:3], -1)
-
-
-def _interleaved(x: Float[Array, "b h w 4*o"]) -> Float[Array, "b 2*h 2*w o"]:
-    b, h, w, n = x.shape
-    x = x.reshape(b, h, w, 2, 2, n // 4).transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(b, 2 * h, 2 * w, n // 4)
-
-
-def _doubled(x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
-    """Zeros between the pixels, then the low-pass filter, axis by axis."""
-    for axis in (1, 2):
-        n = x.shape[axis]
-        pad = [(1, 1) if a == axis else (0, 0) for a in range(4)]
-        wide = jnp.pad(x, pad)
-        before, after = (
-            jax.lax.slice_in_dim(wide, i, i + n, axis=axis) for i in (0, 2)
-        )
-        both = jnp.stack([before + 3 * x, 3 * x + after], axis=axis + 1) / 4
-        shape = list(x.shape)
-        shape[axis] *= 2
-        x = both.reshape(shape)
-    return x
 
 
 @ft.cache  # one network a dtype, as ``define`` keeps what jit compiled by network

@@ -17,6 +17,7 @@ import optax
 from safetensors.numpy import save_file
 
 from ports import stylegan2
+from ports.modulated import lrelu
 from ports.port import Params, Port, init
 from scripts.miniature import card, data, export, picture
 from scripts.miniature.loop import follow
@@ -69,9 +70,9 @@ def critic(params: Params, x: jax.Array) -> jax.Array:
     x = x.reshape(b, h // 2, w // 2, 4 * c)
     for i in range(len(WIDTHS)):
         x = x if i == 0 else _halved(x)
-        x = _lrelu(_conv(params[f"a{i}"], x))
-        x = _lrelu(_conv(params[f"b{i}"], x)) / sqrt(2) + x / sqrt(2)
-    x = _lrelu(_dense(params["dense"], x.reshape(b, -1)))
+        x = lrelu(_conv(params[f"a{i}"], x))
+        x = lrelu(_conv(params[f"b{i}"], x)) / sqrt(2) + x / sqrt(2)
+    x = lrelu(_dense(params["dense"], x.reshape(b, -1)))
     return _dense(params["out"], x)[:, 0]
 
 
@@ -84,10 +85,6 @@ def _conv(p: Params, x: jax.Array) -> jax.Array:
 
 def _dense(p: Params, x: jax.Array) -> jax.Array:
     return x @ (p["weight"] / sqrt(x.shape[-1])) + p["bias"]
-
-
-def _lrelu(x: jax.Array) -> jax.Array:
-    return jax.nn.leaky_relu(x, stylegan2.SLOPE) * stylegan2.GAIN
 
 
 def _halved(x: jax.Array) -> jax.Array:
