@@ -34,6 +34,8 @@ MEMBERS = {
     "mini-gan": "gan",
     "mini-vae": "resnet_vae",
     "mini-glow": "glow",
+    "mini-vq": "vq",
+    "mini-ddpm": "ddpm",
 }
 FOLDERS = {"vae": "mini-sd15/vae"}  # the others have folders of their own names
 

@@ -33,8 +33,8 @@ def loss_fn(port: Port):
         mean, logvar = port.apply(params, images, method="moments")
         noise = jax.random.normal(key, mean.shape)
         out = port.apply(params, mean + jnp.exp(logvar / 2) * noise, method="decode")
-        pixels = _distance(out, images)
-        face = _distance(out[FEATURES], images[FEATURES])
+        pixels = distance(out, images)
+        face = distance(out[FEATURES], images[FEATURES])
         kl = 0.5 * (mean**2 + jnp.exp(logvar) - 1 - logvar).mean()
         mse = jnp.square(jnp.clip(out, -1, 1) - images).mean() / 4
         metrics = {"l1": pixels, "face": face, "kl": kl, "psnr": -10 * jnp.log10(mse)}
@@ -43,7 +43,7 @@ def loss_fn(port: Port):
     return loss
 
 
-def _distance(a: jax.Array, b: jax.Array) -> jax.Array:
+def distance(a: jax.Array, b: jax.Array) -> jax.Array:
     """Mean absolute error of pixels and of both their differences."""
     edges = [jnp.abs(jnp.diff(a - b, axis=axis)).mean() for axis in (1, 2)]
     return jnp.abs(a - b).mean() + sum(edges)
