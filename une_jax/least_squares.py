@@ -53,7 +53,7 @@ def cholesky(gram: Float32[Array, "k k"], alpha: Array) -> Float32[Array, "k k"]
     triangle is read. What rounding could make negative is lifted first."""
     square = jnp.tril(gram) ** 2
     frobenius = jnp.sqrt(2 * square.sum() - jnp.trace(square))
-    lift = 2 * jnp.finfo(jnp.float32).eps * frobenius
+    lift = jnp.maximum(2 * jnp.finfo(jnp.float32).eps * frobenius, 1e-30)
     lifted = gram + (alpha + lift) * jnp.eye(len(gram), dtype=jnp.float32)
     return jnp.linalg.cholesky(lifted, symmetrize_input=False)
 

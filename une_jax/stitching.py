@@ -5,8 +5,8 @@ penalty, on which images. :class:`Source` decomposes the rows mapped from once f
 targets; the maps themselves are :mod:`une_jax.factored`'s.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +23,10 @@ from une_jax.factored import map_rank as map_rank
 from une_jax.factored import predict as predict
 from une_jax.factored import weight as weight
 
-Kind = Literal["ridge", "ols", "procrustes", "reduced_rank"]
-KINDS: tuple[Kind, ...] = ("ridge", "ols", "procrustes", "reduced_rank")
+Rows = np.ndarray | Array
+"""Floats (n, d); what is given is checked here, not by its type."""
+
+KINDS = ("ridge", "ols", "procrustes", "reduced_rank")
 
 # Table 1: (from, to) -> the penalty on the summed squared error. They belong to the
 # paper's latents, in whose units they are, and to its 9,000 images.
@@ -62,7 +64,7 @@ class Scores(NamedTuple):
 
 
 class Source:
-    """The rows to map from; what they are decomposed into is kept for all targets.
+    """The rows (n, d) to map from; what they are decomposed into is kept for all targets.
 
     A penalty that is given takes a Gram matrix, once, and a Cholesky factor (or QR) for
     each value; the choice by leave-one-out and reduced rank take an eigendecomposition,
@@ -77,7 +79,7 @@ class Source:
     [[3.0, 3.0, 3.0]]
     """
 
-    def __init__(self, x: Float[np.ndarray, "n d"] | Float[Array, "n d"]):
+    def __init__(self, x: Rows):
         check_rows(x)
         self.x = jnp.asarray(x, jnp.float32)
         # The mean eigenvalue of the Gram matrix, of those that can differ from 0.
@@ -89,15 +91,15 @@ class Source:
 
     def fit(
         self,
-        y: Float[np.ndarray, "n e"] | Float[Array, "n e"],
+        y: Rows,
         *,
-        kind: Kind = "ridge",
-        alpha: float | Literal["loo"] = "loo",
+        kind: str = "ridge",
+        alpha: float | str = "loo",
         relative: bool = False,
         rank: int | None = None,
         scale: bool = True,
     ) -> Map:
-        """The map from these rows to paired targets.
+        """The map from these rows to paired targets (n, e).
 
         Args:
             kind: "ridge"; "ols", least squares of minimal norm; "procrustes", a
@@ -160,10 +162,10 @@ class Source:
 
 def fit(
     source: Source,
-    y: Float[np.ndarray, "n e"] | Float[Array, "n e"],
+    y: Rows,
     *,
-    kind: Kind = "ridge",
-    alpha: float | Literal["loo"] = "loo",
+    kind: str = "ridge",
+    alpha: float | str = "loo",
     relative: bool = False,
     rank: int | None = None,
     scale: bool = True,
@@ -263,11 +265,11 @@ def disjoint(**sets: Iterable[Any]) -> None:
 
 
 def check_rows(
-    x: Float[np.ndarray, "n d"] | Float[Array, "n d"],
-    y: Float[np.ndarray, "m e"] | Float[Array, "m e"] | None = None,
+    x: Rows,
+    y: Rows | None = None,
     *,
-    x_keys: Sequence[Any] | None = None,
-    y_keys: Sequence[Any] | None = None,
+    x_keys: Iterable[Any] | None = None,
+    y_keys: Iterable[Any] | None = None,
     names: tuple[str, str] = ("x", "y"),
     least: int = 2,
 ) -> None:

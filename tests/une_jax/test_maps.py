@@ -211,6 +211,37 @@ def test_procrustes_comes_as_close_as_scipys(n):
     np.testing.assert_allclose(scaled.weight, ratio * m.weight, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape, e", [(PRIMAL, 5), (DUAL, 5), (DUAL, 60)])
+@pytest.mark.parametrize("alpha", [0.5, 30.0])
+def test_reduced_rank_is_the_best_fit_of_that_rank(shape, e, alpha):
+    """Eckart and Young, on the rows and the penalty's own rows below them."""
+    x, y = pairs(shape, e=e)
+    a, b = (v - v.mean(0) for v in float64(x, y))
+    below = np.concatenate([a, np.sqrt(alpha) * np.eye(shape[1])])
+    full = np.linalg.solve(a.T @ a + alpha * np.eye(shape[1]), a.T @ b)
+    _, _, vt = np.linalg.svd(below @ full, full_matrices=False)
+    reduced = jax.jit(maps.reduced_rank, static_argnames="rank")
+    for rank in (1, 3):
+        wanted = full @ vt[:rank].T @ vt[:rank]
+        m = reduced(x, y, rank=rank, alpha=alpha)
+        atol = 2e-4 * np.abs(wanted).max()
+        np.testing.assert_allclose(m.weight, wanted, atol=atol)
+        fitted = maps.apply(m, x)
+        np.testing.assert_allclose(fitted.mean(0), y.mean(0), rtol=1e-3)
+    many = jax.vmap(lambda s: maps.reduced_rank(x, y * s, 3, alpha).weight)(
+        jnp.array([1.0, 2.0])
+    )
+    np.testing.assert_allclose(many[1], 2 * many[0], atol=1e-3)
+    np.testing.assert_allclose(many[0], m.weight, atol=1e-3)
+
+
+def test_ranks_that_rows_and_targets_allow():
+    x, y = pairs(PRIMAL)
+    for rank in (0, 4):
+        with pytest.raises(UneError, match=f"rank is {rank}; maps from these rows"):
+            maps.reduced_rank(x, y, rank, 1.0)
+
+
 def test_composed_maps_are_one_after_the_other():
     x, y = pairs(PRIMAL)
     first, second = ridge(x, y, 1.0), ridge(y, x, 1.0)
