@@ -219,7 +219,7 @@ class AutoencoderKL(nnx.Module):
 
     def __call__(
         self, images: Float[Array, "b h w c"], site: Site = untouched
-    ) -> Float[Array, "b h w c"]:
+    ) -> Float[Array, "b h2 w2 o"]:
         """The reconstruction: decode(encode(images))."""
         return self.decode(self.encode(images, site), site)
 

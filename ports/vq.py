@@ -62,7 +62,8 @@ class Quantizer(nnx.Module):
         products = jnp.einsum(
             "bhwd,nd->bhwn", z, e, precision=jax.lax.Precision.HIGHEST
         )
-        indices = (jnp.square(e).sum(-1) - 2 * products).argmin(-1)
+        lengths = jnp.square(e).sum(-1)[None, None, None]
+        indices = (lengths - 2 * products).argmin(-1)
         codes = jax.lax.stop_gradient(jnp.take(book, indices, axis=0, mode="clip"))
         # The entries to the last bit (and NaN where the latent is), not z + (e - z).
         return codes + (latents - jax.lax.stop_gradient(latents)), indices
@@ -88,14 +89,14 @@ class VQModel(nnx.Module):
 
     def decode(
         self, latents: Float[Array, "b h w d"], site: Site = untouched
-    ) -> Float[Array, "b h2 w2 c"]:
+    ) -> Float[Array, "b h2 w2 o"]:
         """Latents, quantised or not, to images: re-quantises first."""
         codes, _ = self.quantize(latents)
         return self.decoder(self.post_quant_conv(codes), site)
 
     def __call__(
         self, images: Float[Array, "b h w c"], site: Site = untouched
-    ) -> Float[Array, "b h w c"]:
+    ) -> Float[Array, "b h2 w2 o"]:
         """The reconstruction: decode(encode(images))."""
         return self.decode(self.encode(images, site), site)
 

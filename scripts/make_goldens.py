@@ -46,6 +46,8 @@ from transformers.core_model_loading import revert_weight_conversion
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from scripts import golden_generators  # noqa: E402
+from scripts.golden_arrays import Golden, nchw, nhwc, normal  # noqa: E402
 from scripts.reference_lpips import Lpips  # noqa: E402
 
 OUT = ROOT / "tests" / "ports" / "goldens"
@@ -55,7 +57,6 @@ CROSS = ("CrossAttnDownBlock2D", "CrossAttnUpBlock2D")
 # How files from before diffusers 0.15 name the attention of the VAE.
 OLD = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
 
-Golden = dict[str, Any]  # of arrays
 Example = Callable[[Any, np.random.Generator], Golden]
 
 
@@ -109,21 +110,6 @@ def _config(model: Any, file: str, folder: Path) -> None:
         raw |= {"architectures": [type(model).__name__]}
     text = json.dumps(raw, indent=2, sort_keys=True) + "\n"
     (folder / name).write_text(text, encoding="utf-8")
-
-
-def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    """Standard normal float32."""
-    return rng.standard_normal(shape, np.float32)
-
-
-def nchw(x: np.ndarray) -> torch.Tensor:
-    """Our layout to torch's."""
-    return torch.from_numpy(x).permute(0, 3, 1, 2)
-
-
-def nhwc(x: torch.Tensor) -> np.ndarray:
-    """torch's layout to ours."""
-    return x.permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def unet_example(model: Any, rng: np.random.Generator, *, prompts: int = 2) -> Golden:
@@ -419,6 +405,7 @@ def main(wanted: Sequence[str]) -> None:
         ("unet_xl", DIFFUSERS, unet_xl, unet_example, {}),
         ("vae", DIFFUSERS, vae, vae_example, {}),
         ("vae_old", DIFFUSERS, vae, vae_example, OLD),
+        *((*case, {}) for case in golden_generators.CASES),
         ("clip", TRANSFORMERS, clip, clip_example, {}),
         ("clip_text", TRANSFORMERS, clip_text, text_example, {}),
         ("open_clip", OPEN_CLIP, open_clip, open_clip_example, {}),

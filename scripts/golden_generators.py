@@ -1,0 +1,86 @@
+"""The goldens of image generators beside Stable Diffusion: VQModel, UNet2DModel."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import UNet2DModel, VQModel
+
+from scripts.golden_arrays import Golden, nchw, nhwc, normal
+
+DIFFUSERS = "diffusion_pytorch_model.safetensors"
+
+
+def vq() -> Any:
+    """Two levels, attention in the middle, codes of another width than the latents."""
+    return VQModel.from_config(
+        {
+            "sample_size": 16,
+            "block_out_channels": (8, 16),
+            "down_block_types": ("DownEncoderBlock2D",) * 2,
+            "up_block_types": ("UpDecoderBlock2D",) * 2,
+            "norm_num_groups": 4,
+            "num_vq_embeddings": 24,
+            "vq_embed_dim": 4,
+        }
+    )
+
+
+def vq_example(model: Any, rng: np.random.Generator) -> Golden:
+    """Latents of odd images, and decoded ones with the entries that they became."""
+    images, latents = normal(rng, 2, 14, 18, 3), 0.2 * normal(rng, 2, 5, 3, 4)
+    quantised, _, (_, _, indices) = model.quantize(nchw(latents))
+    return {
+        "images": images,
+        "encoded": nhwc(model.encode(nchw(images)).latents),
+        "latents": latents,
+        "quantised": nhwc(quantised),
+        "indices": indices.reshape(2, 5, 3).numpy().astype(np.int32),
+        "decoded": nhwc(model.decode(nchw(latents)).sample),
+    }
+
+
+def ddpm() -> Any:
+    """Attention in both levels, in heads of 4; padding all round."""
+    return UNet2DModel.from_config(_DDPM | {"attention_head_dim": 4})
+
+
+def ddpm_google() -> Any:
+    """As ``google/ddpm-*``: one head, padding on one side, sines first, other epsilon."""
+    return UNet2DModel.from_config(
+        _DDPM
+        | {
+            "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
+            "up_block_types": ("UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+            "block_out_channels": (8, 12, 16),
+            "attention_head_dim": None,
+            "downsample_padding": 0,
+            "flip_sin_to_cos": False,
+            "freq_shift": 1,
+            "norm_eps": 1e-6,
+        }
+    )
+
+
+_DDPM = {
+    "sample_size": 8,
+    "block_out_channels": (8, 16),
+    "down_block_types": ("AttnDownBlock2D",) * 2,
+    "up_block_types": ("AttnUpBlock2D",) * 2,
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+}
+
+
+def ddpm_example(model: Any, rng: np.random.Generator) -> Golden:
+    """Noise prediction on images that are not square, at two timesteps."""
+    x, t = normal(rng, 2, 8, 12, 3), np.array([1, 901], np.int32)
+    eps = model(nchw(x), torch.from_numpy(t)).sample
+    return {"x": x, "t": t, "eps": nhwc(eps)}
+
+
+CASES = (
+    ("vq", DIFFUSERS, vq, vq_example),
+    ("ddpm", DIFFUSERS, ddpm, ddpm_example),
+    ("ddpm_google", DIFFUSERS, ddpm_google, ddpm_example),
+)
