@@ -32,7 +32,7 @@ class Dense(nnx.Module):
     ):
         noise = jax.random.normal(rngs.params(), (n_in, n_out))
         self.weight = nnx.Param(noise / lr_multiplier)
-        self.bias = nnx.Param(jnp.full(n_out, bias))
+        self.bias = nnx.Param(jnp.full(n_out, bias, jnp.float32))
         self.gain, self.bias_gain = lr_multiplier / sqrt(n_in), lr_multiplier
         self.n_out = n_out
 

@@ -1,5 +1,8 @@
 """Training faces: the renderer's stream of factors.TRAINING_SEED, as uint8."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,6 +30,16 @@ def painted(t: factors.Truth) -> np.ndarray:
         part = render.faces(t.scores[i : i + 2048], t.nuisance[i : i + 2048])
         out[i : i + 2048] = np.asarray(part * 255 + 0.5)
     return out
+
+
+def kept(file: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
+    """What ``make`` gives, or what it gave before where ``file`` holds it."""
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_name(f"part-{file.name}")  # a killed run leaves no half
+        np.save(part, make())
+        part.replace(file)
+    return np.load(file)
 
 
 def resized(images: np.ndarray, size: int) -> np.ndarray:
