@@ -228,6 +228,17 @@ def centre_crop(image: Image.Image, size: int) -> UInt8[np.ndarray, "{size} {siz
     return np.asarray(square.resize((size, size), Image.Resampling.BILINEAR))
 
 
+def png(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
+    """The image as a PNG file.
+
+    >>> png(np.zeros((2, 2, 3), np.uint8))[1:4]
+    b'PNG'
+    """
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "PNG")
+    return stream.getvalue()
+
+
 def sha256(path: str | os.PathLike[str]) -> str:
     """The sha256 of a file's bytes, in hex.
 

@@ -1,5 +1,7 @@
 """A zoo of one shard, whose latents and labels a test has planted."""
 
+import dataclasses
+
 import pyarrow as pa
 
 from une_jax import zoo
@@ -13,6 +15,12 @@ def generator(*shape, **settings):
 def encoder(width):
     """Of view "clip"."""
     return _view("clip", "encoder", (width,), "2" * 64, {})
+
+
+def latent(name, *shape, family="VAE"):
+    """Of a generative model of another family."""
+    view = _view(name, "latent", shape, "3" * 64, {"suffix": ""})
+    return dataclasses.replace(view, config={"family": family, "size": 16})
 
 
 def write(folder, views, arrays, labels, *, keys=None, sha256s=None, prompts=None, size=64):  # fmt: skip
@@ -35,7 +43,7 @@ def write(folder, views, arrays, labels, *, keys=None, sha256s=None, prompts=Non
         "split": zoo.paper_split(n),
         **labels,
         **({"prompt": prompts} if prompts else {}),
-        "residual/sd": pa.nulls(n, pa.float32()),
+        **{name: pa.nulls(n, pa.float32()) for name in manifest.measures},
     }
     writer = zoo.create(folder, manifest)
     writer.commit(0, arrays, pa.table(table))

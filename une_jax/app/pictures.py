@@ -12,8 +12,8 @@ from PIL import Image
 
 from une_jax import images, shells
 from une_jax.app.memo import Memo
-from une_jax.app.originals import MAX_PIXELS, Originals
 from une_jax.errors import UneError
+from une_jax.report.originals import MAX_PIXELS, Originals
 from une_jax.zoo import Zoo
 
 MAX_BYTES = 20 * 2**20  # of an upload

@@ -5,7 +5,6 @@ A piece that can be clicked has ``data-pick``; ``CLICK`` tells the server of it.
 
 import base64
 import html
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from une_jax import images
 from une_jax.app.meter import Reading
 from une_jax.app.pictures import Picture
 from une_jax.app.studio import Edited
@@ -31,13 +31,6 @@ PIXELATED = 128  # images up to this size are shown with their pixels
 STRIP_EDGE = 192
 NOTABLE = 0.5  # standard deviations: so much change of another attribute is pointed out
 REACH = 3.0  # standard deviations that a track shows on either side
-
-
-def png(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
-    """A PNG file."""
-    stream = io.BytesIO()
-    Image.fromarray(image).save(stream, "PNG")
-    return stream.getvalue()
 
 
 def gallery(
@@ -102,7 +95,7 @@ def links(picture: Picture, edited: Edited, settings: Mapping[str, Any]) -> str:
     text = json.dumps(settings, indent=2).encode()
     return (
         '<div class="links">'
-        + _link(f"{name}_edited.png", "image/png", png(edited.after), "Picture")
+        + _link(f"{name}_edited.png", "image/png", images.png(edited.after), "Picture")
         + _link(f"{name}_edited.json", "application/json", text, "Settings")
         + "</div>"
     )
@@ -210,7 +203,7 @@ def _figure(image: UInt8[np.ndarray, "h w 3"], caption: str, kind: str) -> str:
 
 def _img(image: UInt8[np.ndarray, "h w 3"], text: str) -> str:
     small = ' class="px"' if max(image.shape[:2]) <= PIXELATED else ""
-    data = base64.b64encode(png(image)).decode()
+    data = base64.b64encode(images.png(image)).decode()
     return f'<img{small} alt="{html.escape(text)}" src="data:image/png;base64,{data}">'
 
 

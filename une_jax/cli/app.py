@@ -59,9 +59,9 @@ class App:
         views = generator_views(opened, self.view)
         models = sources_of(self.generator, views)
 
-        from une_jax.app import originals
         from une_jax.app.pictures import Pictures
         from une_jax.app.studio import Studio
+        from une_jax.report import originals
 
         found = None
         if self.images is not None:

@@ -1,16 +1,18 @@
 """Any number of rows through a compiled function of a fixed number."""
 
 import collections
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from PIL import Image
 
 from une_jax import parallel
+from une_jax.zoo import View
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 # Half-precision latents are stored in float16: the state of a run is float32, and
@@ -32,6 +34,36 @@ class Output:
 
     arrays: dict[str, np.ndarray]
     columns: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+class Maker(Protocol):
+    """A model that makes views of images: what a build runs."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def views(self) -> tuple[View, ...]: ...
+
+    @property
+    def batch_size(self) -> int: ...
+
+    def prepare(self, image: Image.Image) -> np.ndarray:
+        """The pixels that ``compute`` takes; called in many threads."""
+        ...
+
+    def compute(
+        self,
+        pixels: np.ndarray,
+        rows: np.ndarray,
+        prompts: Sequence[str] | None = None,
+    ) -> Output:
+        """Prepared images with their rows' numbers -> latents and measurements."""
+        ...
+
+    def seconds_per_image(self) -> dict[str, float]: ...
+
+    def flops_per_image(self) -> dict[str, float]: ...
 
 
 def batch_size_for(asked: int | None, rows: int | None, pixels: int, mesh: Mesh) -> int:

@@ -19,8 +19,7 @@ from une_jax.cli.progress import Progress
 from une_jax.errors import UneError
 
 if TYPE_CHECKING:
-    from une_jax.cli.encoder import Encoder
-    from une_jax.cli.generator import Generator
+    from une_jax.cli.batches import Maker
     from une_jax.cli.job import Job
 
 # Shards of small collections are small, so that little is lost; of large ones larger,
@@ -72,7 +71,7 @@ class Build:
     eta: float = 0.1
     """dpm-encoder: the sampler's noise, above 0 up to 1"""
     seed: int = 0
-    """dpm-encoder: of that noise"""
+    """dpm-encoder: of that noise; VAE: of the posterior's draw; GAN: of the first image"""
     prompt: str = ""
     """the prompt that inversion is conditioned on"""
     prompts: Annotated[Path | None, OWN_DEFAULT] = None
@@ -155,10 +154,11 @@ class Build:
         )
         return Job(manifest, collection, models)
 
-    def _load(self, rows: int) -> Sequence["Generator | Encoder"]:
+    def _load(self, rows: int) -> Sequence["Maker"]:
         if not self.generator + self.encoder:
             raise UneError("nothing to do: give --generator or --encoder")
         from une_jax.cli.encoder import load_encoder
+        from une_jax.cli.family import family_of, load_family
         from une_jax.cli.generator import Settings, load_generator
 
         settings = Settings(
@@ -176,12 +176,12 @@ class Build:
             controls=self.controls,
         )
         recipes = self._recipes()
-        return [
-            load_generator(
-                names.resolve(spec), settings, batch_size=self.batch_size, rows=rows
-            )
-            for spec in self.generator
-        ] + [
+
+        def load(model: names.Model) -> "Maker":
+            loader = load_generator if family_of(model) is None else load_family
+            return loader(model, settings, batch_size=self.batch_size, rows=rows)
+
+        return [load(names.resolve(spec)) for spec in self.generator] + [
             load_encoder(
                 model,
                 recipe=recipes.get(model.name),

@@ -14,11 +14,11 @@ class Course:
     """``with Course({"a": 20, "b": 5}) as course: course.begin("a"); course.tell(0.5)``.
 
     The parts' weights are the seconds that they take somewhere: what counts is how they
-    compare. A bar on a terminal, one line a part elsewhere.
+    compare. A bar on a terminal, one line a part elsewhere, of ``what`` is being made.
     """
 
-    def __init__(self, weights: Mapping[str, int]):
-        self.weights, self.start = dict(weights), time.monotonic()
+    def __init__(self, weights: Mapping[str, int], *, what: str = "report"):
+        self.weights, self.start, self.what = dict(weights), time.monotonic(), what
         self.before, self.part, self.ended = 0.0, "", 0.0
         self.bar = tqdm(
             total=sum(self.weights.values()),
@@ -47,7 +47,7 @@ class Course:
         self.bar.set_description_str(part, refresh=False)
         self.tell(0.0)
         if self.bar.disable:
-            print(f"report: {part}{self._left()}", file=sys.stderr, flush=True)
+            print(f"{self.what}: {part}{self._left()}", file=sys.stderr, flush=True)
 
     def tell(self, fraction: float) -> None:
         """So much of the part is done, from 0 to 1."""

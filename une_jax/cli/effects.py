@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from une_jax.cli.generator import Generator
     from une_jax.report import effect_tables, effects
 
-PAIRS = 64  # images that LPIPS compares at once
 STEPS = (-0.8, -0.4, -0.2, -0.1, 0.1, 0.2, 0.4, 0.8)
 
 
@@ -73,6 +72,7 @@ class Effects(Analysis):
         opened = zoo.open(self.zoo)
         self._check()
 
+        from une_jax.cli.eyes import lpips_of
         from une_jax.cli.generator import generator_of_view
         from une_jax.cli.judging import judge_of
         from une_jax.miniature import render
@@ -242,38 +242,3 @@ def _painted(path: Path, opened: Zoo, rows: np.ndarray) -> "effects.Regions":
         return region(jax.tree.map(lambda x: x[rows[at]], faces), attribute)
 
     return painted
-
-
-def lpips_of(folder: Path, size: int) -> "effects.Distance":
-    """LPIPS of images of this edge, with the weights in ``folder``.
-
-    Raises:
-        UneError: the images are too small for it.
-    """
-    import jax
-    import jax.numpy as jnp
-
-    from ports import lpips
-    from une_jax import images
-
-    port = lpips.load(str(folder))
-
-    @jax.jit
-    def far(params: Any, a: jax.Array, b: jax.Array) -> jax.Array:
-        return port.apply(params, images.to_signed(a), images.to_signed(b))
-
-    def distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        parts = []
-        for start in range(0, len(a), PAIRS):
-            pair = [x[start : start + PAIRS] for x in (a, b)]
-            n = len(pair[0])
-            full = [np.pad(x, ((0, PAIRS - n), (0, 0), (0, 0), (0, 0))) for x in pair]
-            parts.append(np.asarray(far(port.params, *map(jnp.asarray, full)))[:n])
-        return np.concatenate(parts)
-
-    nothing = np.zeros((1, size, size, 3), np.uint8)
-    try:
-        distance(nothing, nothing)  # compiles, or refuses, before anything is edited
-    except ValueError as error:
-        raise UneError(f"--lpips: {error}") from error
-    return distance

@@ -19,6 +19,7 @@ from une_jax import consistency, images, parallel, shells
 from une_jax.cli import costs, programs
 from une_jax.cli.batches import DTYPES, Output, batch_size_for, batched
 from une_jax.cli.devices import device_mesh
+from une_jax.cli.layout import nchw, nhwc
 from une_jax.cli.names import Model, resolve
 from une_jax.cli.settings import CONTROL_SEED, Settings, settings_of, views_of
 from une_jax.errors import UneError
@@ -97,7 +98,7 @@ class Generator:
         columns = {f"{k}/{self.name}": out.pop(k) for k in kinds if k in out}
         names = dict(zip(self.decodes_from, ("x_T", "code"), strict=False))
         arrays = {
-            v.name: _nchw(out[names.get(v.name, v.name.rpartition(".")[2])], v.dtype)
+            v.name: nchw(out[names.get(v.name, v.name.rpartition(".")[2])], v.dtype)
             for v in self.views
         }
         return Output(arrays=arrays, columns=columns)
@@ -181,7 +182,7 @@ class Generator:
     ) -> np.ndarray:
         """NCHW noise -> NCHW latents x0: ``decode`` without the VAE."""
         batch = self._noise(noise, None, prompts, origin)
-        return _nchw(self._run(self._sampled, batch), "float32")
+        return nchw(self._run(self._sampled, batch), "float32")
 
     def states(
         self,
@@ -202,6 +203,10 @@ class Generator:
 
         states = self._run(run, self._noise(x0, None, prompts, None))
         return np.ascontiguousarray(np.moveaxis(states, -1, -3))
+
+    def paint(self, x0: np.ndarray) -> np.ndarray:
+        """NCHW latents x0 -> uint8 images: the VAE alone."""
+        return self._run(lambda x: programs.rounded(self._pictures(x)), nhwc(x0))
 
     def autoencode(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 images through the VAE and back: what no inversion can improve on."""
@@ -263,12 +268,12 @@ class Generator:
         origin: Origin | None,
     ) -> dict[str, Any]:
         """The rows of a batch that is to be decoded."""
-        x_T = _nhwc(noise, 1)
+        x_T = nhwc(noise)
         batch = {"x_T": x_T, "row": np.arange(len(noise), dtype=np.int32)}
         if origin is not None and self.settings.code:
             n = self.views[1].shape[0] // self.views[0].shape[0]
-            batch["code"] = _nhwc(origin[self.decodes_from[1]], n)
-            start = _nhwc(origin[self.name], 1)
+            batch["code"] = nhwc(origin[self.decodes_from[1]], n)
+            start = nhwc(origin[self.name])
             if self.walks.follow and not np.array_equal(start, x_T):
                 batch["origin"] = start
         return batch | self._told(cond, prompts)
@@ -417,16 +422,3 @@ def _split(batch: dict[str, Any]) -> tuple[jax.Array, dict[str, Any]]:
 
 def _without(batch: dict[str, Any], name: str) -> dict[str, Any]:
     return {k: v for k, v in batch.items() if k != name}
-
-
-def _nchw(x: np.ndarray, dtype: str) -> np.ndarray:
-    """(b, h, w, c) -> (b, c, h, w), and (b, n, h, w, c) -> (b, n c, h, w)."""
-    x = np.moveaxis(x, -1, -3)
-    return np.ascontiguousarray(x.reshape(len(x), -1, *x.shape[-2:])).astype(dtype)
-
-
-def _nhwc(x: np.ndarray, n: int) -> np.ndarray:
-    """Undoes ``_nchw``; with ``n`` above 1, to (b, n, h, w, c)."""
-    b, _, h, w = x.shape
-    x = np.moveaxis(np.asarray(x, np.float32).reshape(b, n, -1, h, w), 2, -1)
-    return x if n > 1 else x[:, 0]

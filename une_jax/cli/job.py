@@ -12,8 +12,7 @@ from une_jax.cli.reading import Read
 from une_jax.zoo.manifest import DTYPES
 
 if TYPE_CHECKING:
-    from une_jax.cli.encoder import Encoder
-    from une_jax.cli.generator import Generator
+    from une_jax.cli.batches import Maker
 
 
 class Job(NamedTuple):
@@ -21,7 +20,7 @@ class Job(NamedTuple):
 
     manifest: zoo.Manifest
     collection: Collection
-    models: Sequence["Generator | Encoder"]
+    models: Sequence["Maker"]
 
     def compute(
         self, rows: Sequence[int], reads: Sequence[Read]

@@ -28,6 +28,8 @@ from une_jax.cli import (
     recovery,
     report,
     similarity,
+    stitch,
+    synthesize,
     verify,
 )
 from une_jax.cli.devices import configure_jax
@@ -46,6 +48,8 @@ COMMANDS = {
     "probe": probe.Probe,
     "recovery": recovery.Recovery,
     "similarity": similarity.Similarity,
+    "stitch": stitch.Stitch,
+    "synthesize": synthesize.Synthesize,
     "edit": edit.Edit,
     "app": app.App,
     "interpolate": interpolate.Interpolate,

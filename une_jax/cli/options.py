@@ -16,6 +16,8 @@ REPEATABLE = (
     "--encoder",
     "--preprocess",
     "--view",
+    "--source",
+    "--target",
     "--keep",
     "--attribute",
     "--prompt",

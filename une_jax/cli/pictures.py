@@ -1,6 +1,5 @@
 """What the commands that edit single images have in common: noise in, a strip out."""
 
-import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
+from une_jax import images
 from une_jax.errors import UneError
 from une_jax.zoo import View, Zoo
 from une_jax.zoo.atomic import write_bytes_atomically
@@ -65,7 +64,7 @@ def write_strip(
     out: Path,
     stem: str,
     labels: Sequence[str],
-    images: UInt8[np.ndarray, "s h w 3"],
+    edited: UInt8[np.ndarray, "s h w 3"],
     given: UInt8[np.ndarray, "g h w 3"],
 ) -> dict[str, object]:
     """One PNG for each image, named ``stem_label``, and all of them in a grid.png,
@@ -74,14 +73,12 @@ def write_strip(
 
     out.mkdir(parents=True, exist_ok=True)
     stem, files = re.sub(r"\W+", "_", stem), []
-    for label, edited in zip(labels, images, strict=True):
+    for label, image in zip(labels, edited, strict=True):
         file = out / f"{stem}_{label}.png"
-        stream = io.BytesIO()
-        Image.fromarray(edited).save(stream, "PNG")
-        write_bytes_atomically(file, stream.getvalue())
+        write_bytes_atomically(file, images.png(image))
         files.append(str(file))
-    tile = max(96, min(256, images.shape[2]))
+    tile = max(96, min(256, edited.shape[2]))
     columns = ["image"] * len(given) + list(labels)
-    png = figures.sheet(np.concatenate([given, images])[None], columns=columns, tile=tile)  # fmt: skip
+    png = figures.sheet(np.concatenate([given, edited])[None], columns=columns, tile=tile)  # fmt: skip
     write_bytes_atomically(out / "grid.png", png)
     return {"images": files, "grid": str(out / "grid.png")}

@@ -13,8 +13,7 @@ from une_jax.cli.collection import Collection
 from une_jax.errors import UneError
 
 if TYPE_CHECKING:
-    from une_jax.cli.encoder import Encoder
-    from une_jax.cli.generator import Generator
+    from une_jax.cli.batches import Maker
 
 
 class Read(NamedTuple):
@@ -40,16 +39,14 @@ class Reading(NamedTuple):
 def start_reading(
     pool: cf.Executor,
     collection: Collection,
-    models: Sequence["Generator | Encoder"],
+    models: Sequence["Maker"],
     rows: Sequence[int],
 ) -> Reading:
     """Sets the pool to work on these rows, and returns at once."""
     return Reading(rows, [pool.submit(read, collection, models, row) for row in rows])
 
 
-def read(
-    collection: Collection, models: Sequence["Generator | Encoder"], row: int
-) -> Read:
+def read(collection: Collection, models: Sequence["Maker"], row: int) -> Read:
     """Reads, hashes, decodes and prepares one image; never raises for a bad one."""
     start = time.perf_counter()
     source, twin_of = collection.source, collection.twin_of

@@ -7,7 +7,8 @@ from une_jax.errors import UneError
 from une_jax.zoo import Zoo
 
 # PCA components of the paper's probes (section 4 of the paper), by kind of view.
-COMPONENTS = {"generator": 500, "control": 500, "code": 500, "encoder": 310}
+NOISES = ("generator", "latent", "control", "code")
+COMPONENTS = {**dict.fromkeys(NOISES, 500), "encoder": 310}
 
 
 def read(

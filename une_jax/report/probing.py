@@ -204,10 +204,13 @@ def figure(
 def _drawn(replicates: jax.Array, a: int, n: int) -> np.ndarray:
     """Replicates of entry a, or of the mean over the attributes that are known."""
     values = np.asarray(replicates)
-    if a < n:
-        return values[:, a]
-    known = np.isfinite(values)
-    total = np.where(known, values, 0.0).sum(axis=1)
+    return values[:, a] if a < n else known_mean(values)
+
+
+def known_mean(draws: Float[np.ndarray, "r a"]) -> Float[np.ndarray, " r"]:
+    """Of each replicate over the attributes that are known in it; NaN where none is."""
+    known = np.isfinite(draws)
+    total = np.where(known, draws, 0.0).sum(axis=1)
     return total / np.where(known.any(axis=1), known.sum(axis=1), np.nan)
 
 

@@ -15,7 +15,7 @@ from une_jax.zoo import checks
 
 FORMAT_VERSION = 1
 MAX_ROWS = 100_000_000
-KINDS = ("generator", "encoder", "control", "code")
+KINDS = ("generator", "latent", "encoder", "control", "code")
 STATUSES = ("ok", "failed", "skipped")
 FIXED_COLUMNS = ("key", "sha256", "status", "reason", "split")
 MEASURES = ("residual", "round_trip", "psnr")
@@ -33,13 +33,16 @@ class View:
 
     Attributes:
         name: letters, digits, `.`, `_`, `-`; the tensor's name in each shard.
-        kind: "generator", "encoder", "control" (latents of a generator's shape that its
-            noise is compared with) or "code" (what its noise needs beside it to decode:
-            the second sample of BDIA, the noise of each step of a DPM-Encoder).
+        kind: "generator" (the noise of a latent diffusion pipeline), "latent" (of
+            another generative model: VAE, VQVAE, flow, pixel diffusion, GAN), "encoder",
+            "control" (latents of a generator's shape that its noise is compared with) or
+            "code" (what its noise needs beside it to decode: the second sample of BDIA,
+            the noise of each step of a DPM-Encoder).
         model_id: hub id or folder name of the checkpoint.
         weights_sha256: of the weights, in hex.
         config: the checkpoint's own configuration.
-        shape: of one row; (4, 64, 64), i.e. NCHW, for generators, (512,) for encoders.
+        shape: of one row; (4, 64, 64), i.e. NCHW, for generators, (512,) for encoders,
+            either for latents.
         dtype: "float32", "float16" or "bfloat16".
         settings: all else that fixes the numbers: scheduler, steps, terminal_t,
             eval_at, prompt, preprocessing, ...
@@ -73,7 +76,7 @@ class View:
         checks.require(type(self.shape) is tuple, f"{where}.shape", "is not a list")
         for length in self.shape:
             checks.integer(length, f"{where}.shape", low=1)
-        ranks = range(1, 9) if self.kind == "encoder" else (3,)
+        ranks = {"encoder": range(1, 9), "latent": (1, 3)}.get(self.kind, (3,))
         right = len(self.shape) in ranks
         checks.require(right, f"{where}.shape", "has the wrong number of axes")
         _copy_json(self, "config", f"{where}.config")

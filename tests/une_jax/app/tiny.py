@@ -14,9 +14,9 @@ import planted_zoo
 from PIL import Image
 
 from une_jax import images, shells, sources, zoo
-from une_jax.app.originals import Originals
 from une_jax.app.pictures import Pictures
 from une_jax.app.studio import Studio
+from une_jax.report.originals import Originals
 
 N, SIZE = 120, 16
 NAMES = ("Round", "Striped", "Wide <b>")  # a name that HTML would take for a tag

@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 from ports import lpips
 from une_jax import zoo
 from une_jax.cli import effects as command
-from une_jax.cli import judging, names
+from une_jax.cli import eyes, judging, names
 from une_jax.cli.generator import Settings, load_generator
 from une_jax.errors import UneError
 
@@ -112,7 +112,7 @@ def weights(tmp_path_factory):
 def test_lpips_is_of_pairs_however_many(weights):
     rng = np.random.default_rng(1)
     a, b = rng.integers(0, 256, (2, 70, 32, 32, 3), np.uint8)
-    far = command.lpips_of(weights, 32)
+    far = eyes.lpips_of(weights, 32)
     found = far(a, b)
     assert found.shape == (70,) and found.min() > 1e-3
     np.testing.assert_allclose(far(a, a), 0, atol=1e-6)
@@ -121,7 +121,7 @@ def test_lpips_is_of_pairs_however_many(weights):
 
 def test_images_that_lpips_cannot_compare_are_refused_before_editing(weights):
     with pytest.raises(UneError, match="--lpips: images of 16x16 pixels"):
-        command.lpips_of(weights, 16)
+        eyes.lpips_of(weights, 16)
 
 
 def test_the_text_ends_with_what_it_means(run, built, tiny, eyes):

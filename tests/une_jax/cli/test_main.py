@@ -41,6 +41,10 @@ OPTIONS = {
     "--only --without --rows --json",
     "effects": f"{ANALYSIS} --attribute --how --method --judge --images --step --change "
     "--norm --truth --lpips --generator --batch-size --seed",
+    "stitch": "--out --synthetic --images --synthetic-images --truth --source --target "
+    "--generator --kind --rank --paper --maps --probes --tests --pictures --attribute "
+    "--judge --features --inception --lpips --json",
+    "synthesize": "--generator --out --n --seed --steps --json",
     "app": "--images --generator --view --judge --port --open --json",
     "import": "--out --keys --images --partition --attributes --hash-images --shape "
     "--shard-rows --json",

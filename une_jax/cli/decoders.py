@@ -1,0 +1,79 @@
+"""Whatever a zoo's view came from, the way from its latents back to images."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from une_jax.errors import UneError
+from une_jax.zoo import View, Zoo
+
+PART = 512  # images decoded at once
+
+
+class Decoder(NamedTuple):
+    """``decode`` takes latents (n, ...) as stored, or flat, and gives images."""
+
+    view: str
+    family: str  # as ``Ways.kind`` names it, or "latent diffusion", "VAE"
+    size: int
+    decode: Callable[[Float[np.ndarray, "n ..."]], UInt8[np.ndarray, "n h w 3"]]
+
+
+def decodable(view: View, opened: Zoo) -> bool:
+    """Whether there can be one: for noise that decodes alone, for clean latents, and
+    for the latents of any family."""
+    if view.kind == "control":
+        base, _, what = view.name.rpartition(".")
+        return what == "x0" and base in opened.views
+    if view.kind == "generator":
+        alone = f"{view.name}.before", f"{view.name}.eps"
+        own = view.settings.get("prompt", "") is None
+        return not own and not any(name in opened.views for name in alone)
+    return view.kind == "latent"
+
+
+def family_word(view: View) -> str:
+    """The family of a view's model: that of ``Ways.kind``, "latent diffusion" for noise,
+    "VAE" for a pipeline's clean latents, "encoder"."""
+    if view.kind == "latent":
+        return str(view.config.get("family", "latent"))
+    words = {"generator": "latent diffusion", "control": "VAE", "encoder": "encoder"}
+    return words.get(view.kind, view.kind)
+
+
+def decoder_of(
+    opened: Zoo, view: View, sources: Mapping[str, str], *, rows: int
+) -> Decoder:
+    """The model of a view, loaded.
+
+    ``sources`` says by view where models are that are not found by their names; ``rows``
+    is the most that a call will have.
+
+    Raises:
+        UneError: the view has none, or its model is not found or not the same.
+    """
+    if not decodable(view, opened):
+        raise UneError(f"view {view.name!r} cannot be decoded to images")
+    source = sources.get(view.name)
+    if view.kind == "latent":
+        from une_jax.cli.family import family_of_view
+
+        family = family_of_view(view, source, rows=rows)
+        run, size = (lambda x: family.decode(view.name, x)), family.size
+    else:
+        from une_jax.cli.generator import generator_of_view
+
+        base = view.name.removesuffix(".x0") if view.kind == "control" else view.name
+        noise = next(v for v in opened.manifest.views if v.name == base)
+        generator = generator_of_view(noise, source or sources.get(base), rows=rows)
+        size = generator.size
+        run = generator.paint if view.kind == "control" else generator.decode
+
+    def decode(x: np.ndarray) -> np.ndarray:
+        stored = np.asarray(x, np.float32).reshape(len(x), *view.shape)
+        parts = [run(stored[i : i + PART]) for i in range(0, len(stored), PART)]
+        return np.concatenate(parts)
+
+    return Decoder(view.name, family_word(view), size, decode)
