@@ -9,7 +9,8 @@ from ports import ddpm
 from ports.port import Port, init
 from scripts.miniature import card, data, export, picture
 from scripts.miniature.loop import train
-from une_jax.schedule import alphas_cumprod_of
+from une_jax.ddim import sample
+from une_jax.schedule import Schedule, alphas_cumprod_of
 
 SIZE = 32
 CONFIG = ddpm.Config(
@@ -63,25 +64,6 @@ def loss_fn(port: Port):
     return loss
 
 
-def sampler(port: Port):
-    """``draw(params, noise) -> images``: DDIM without noise, ``LOOK_STEPS`` steps."""
-    alphas = jnp.asarray(alphas_cumprod_of(SCHEDULER), jnp.float32)
-    stride = len(alphas) // LOOK_STEPS
-
-    @jax.jit
-    def draw(params, noise):
-        def step(x, t):
-            a, a_to = alphas[t], jnp.where(t < stride, 1.0, alphas[t - stride])
-            eps = port.apply(params, x, jnp.full(len(x), t))
-            x0 = (x - jnp.sqrt(1 - a) * eps) / jnp.sqrt(a)
-            return jnp.sqrt(a_to) * x0 + jnp.sqrt(1 - a_to) * eps, None
-
-        times = jnp.arange(LOOK_STEPS)[::-1] * stride
-        return jax.lax.scan(step, noise, times)[0]
-
-    return draw
-
-
 def plan(name: str) -> card.Plan:
     del name
     return card.Plan(
@@ -106,11 +88,12 @@ def run(name: str, runs: Path, out: Path, *, steps: int, faces: range) -> None:
     images = data.resized(data.images(faces), SIZE)
     port = init(ddpm.UNet, CONFIG, jax.random.key(INIT_SEED))
     noise = jax.random.normal(jax.random.key(1), (2 * SHOWN, SIZE, SIZE, 3))
-    draw = sampler(port)
+    schedule = Schedule.from_config(SCHEDULER, steps=LOOK_STEPS)
+    draw = jax.jit(sample, static_argnums=0)
 
     def look(step, params):
         del step
-        samples = draw(params, noise)
+        samples = draw(port.apply, params, noise, schedule)
         rows = data.signed(images[:SHOWN]), samples[:SHOWN], samples[SHOWN:]
         picture.grid(runs / name / "sample.png", *rows)
 

@@ -7,7 +7,7 @@ import pytest
 from closeness import rel
 from golden import arrays, folder
 
-from ports import clip, dino, dinov2, dinov3, lpips, unet, vae
+from ports import clip, ddpm, dino, dinov2, dinov3, lpips, unet, vae, vq
 from ports.conditioning import Condition
 
 TOLERANCE = 2e-5
@@ -47,6 +47,26 @@ def test_vae_of_old_names_and_of_1x1_convolutions_is_the_same_vae():
     new, old = vae.load(folder("vae")), vae.load(folder("vae_old"))
     jax.tree.map(np.testing.assert_array_equal, new.params, old.params)
     assert arrays("vae_old")["mean"].tolist() == arrays("vae")["mean"].tolist()
+
+
+def test_vq():
+    """Latents of images, and decoded ones with the entries that they became."""
+    port, g = vq.load(folder("vq")), arrays("vq")
+    apply = jax.jit(port.apply, static_argnames="method")
+    encoded = apply(port.params, g["images"], method="encode")
+    assert rel(encoded, g["encoded"]) <= TOLERANCE
+    codes, indices = apply(port.params, g["latents"], method="quantize")
+    np.testing.assert_array_equal(indices, g["indices"])
+    assert rel(codes, g["quantised"]) <= TOLERANCE
+    decoded = apply(port.params, g["latents"], method="decode")
+    assert rel(decoded, g["decoded"]) <= TOLERANCE
+
+
+@pytest.mark.parametrize("case", ["ddpm", "ddpm_google"])
+def test_ddpm(case):
+    """Heads and padding as diffusers' defaults, and as google's checkpoints have them."""
+    port, g = ddpm.load(folder(case)), arrays(case)
+    assert rel(jax.jit(port.apply)(port.params, g["x"], g["t"]), g["eps"]) <= TOLERANCE
 
 
 @pytest.mark.parametrize("case", ["clip", "open_clip"])

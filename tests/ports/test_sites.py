@@ -9,7 +9,7 @@ import pytest
 from closeness import rel
 from golden import arrays, folder
 
-from ports import clip, dino, dinov2, dinov3, lpips, unet, vae
+from ports import clip, ddpm, dino, dinov2, dinov3, lpips, unet, vae, vq
 from ports.sites import SiteError
 
 
@@ -20,6 +20,15 @@ def unet_case():
 
 def vae_case():
     return vae.load(folder("vae")), (arrays("vae")["images"],)
+
+
+def vq_case():
+    return vq.load(folder("vq")), (arrays("vq")["images"],)
+
+
+def ddpm_case():
+    g = arrays("ddpm")
+    return ddpm.load(folder("ddpm")), (g["x"], g["t"])
 
 
 def clip_case():
@@ -45,6 +54,12 @@ CASES = {
         ["encoder.down.0", "encoder.down.1", "encoder.mid"]
         + ["decoder.mid", "decoder.up.0", "decoder.up.1"],
     ),
+    "vq": (
+        vq_case,
+        ["encoder.down.0", "encoder.down.1", "encoder.mid"]
+        + ["decoder.mid", "decoder.up.0", "decoder.up.1"],
+    ),
+    "ddpm": (ddpm_case, ["down.0", "down.1", "mid", "up.0", "up.1"]),
     "clip": (
         clip_case,
         ["vision.block.0", "vision.block.1", "vision.norm"]
