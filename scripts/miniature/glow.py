@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from safetensors.numpy import save_file
 
 from ports import glow
@@ -20,18 +21,8 @@ FIXED = ("w_p", "s_sign")  # of each LU: they are no parameters
 SHOWN = 12
 
 
-def faces_of(rows: range) -> np.ndarray:
-    """uint8 faces at half the size: means of 2x2 pixels."""
-    images = data.images(rows)
-    n, h, w, c = images.shape
-    half = images.reshape(n, h // 2, 2, w // 2, 2, c).mean((2, 4), dtype=np.float32)
-    return (half + 0.5).astype(np.uint8)
-
-
 def started(config: glow.Config, images: jax.Array) -> Params:
     """A network whose ActNorms give channels of mean 0 and spread 1 on these images."""
-    from flax import nnx
-
     network = glow.Glow(config, rngs=nnx.Rngs(INIT_SEED))
     x = images / 2
     for block in network.blocks:
@@ -86,8 +77,8 @@ def plan(name: str) -> card.Plan:
     del name
     return card.Plan(
         what=(
-            "Glow, 32x32x3 pixels (the faces' means of 2x2) to as many numbers: "
-            "additive couplings, LU-decomposed 1x1 convolutions, three levels of eight."
+            "Glow, faces of 32x32x3 pixels to as many numbers: additive couplings, "
+            "LU-decomposed 1x1 convolutions, three levels of eight."
         ),
         steps=8000,
         faces=data.FIRST,
@@ -103,7 +94,12 @@ def plan(name: str) -> card.Plan:
 
 def run(name: str, runs: Path, out: Path, *, steps: int, faces: range) -> None:
     """Train and write ``out/mini-glow``; snapshots lie in the run's folder."""
-    images = faces_of(faces)
+    size = CONFIG.size
+    images = data.kept(
+        runs / f"faces-{size}-{faces.start}-{faces.stop}.npy",
+        lambda: data.resized(data.images(faces), size),
+    )
+    jax.config.update("jax_compilation_cache_dir", str(runs / "compiled"))
     first = glow.dequantised(CONFIG, data.signed(images[:256]), jax.random.key(2))
     params = started(CONFIG, first)
     _, apply = define(glow.Glow, CONFIG)
