@@ -190,7 +190,18 @@ class MidBlock(nnx.Module):
 
 
 class UNet(nnx.Module):
-    """Stages down, the middle, stages up over the skip connections."""
+    """Stages down, the middle, stages up over the skip connections.
+
+    >>> from ports.port import init
+    >>> config = Config(block_out_channels=(8,), norm_num_groups=4,
+    ...                 down_block_types=("DownBlock2D",),
+    ...                 up_block_types=("AttnUpBlock2D",))
+    >>> port = init(UNet, config, jax.random.key(0))
+    >>> x, t = jnp.zeros((2, 8, 8, 3)), jnp.array([0, 999])
+    >>> eps, taps = port.apply(port.params, x, t, taps=("mid",))
+    >>> eps.shape, taps["mid"].shape
+    ((2, 8, 8, 3), (2, 8, 8, 8))
+    """
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         widths, layers = config.block_out_channels, config.layers_per_block
@@ -287,7 +298,7 @@ def load(
 
     Raises CheckpointError where the files do not fit or ask for what is not here.
 
-    >>> unet = load("google/ddpm-celebahq-256")                    # doctest: +SKIP
+    >>> unet = load("ddpm-celebahq-256")                           # doctest: +SKIP
     >>> eps = unet.apply(unet.params, x, t)                        # doctest: +SKIP
     """
     return load_port(
@@ -325,8 +336,10 @@ def load_pipeline(
     Its parts are in ``unet`` and ``scheduler``, or all its files side by side as in
     ``google/ddpm-*``. Raises CheckpointError where a part is missing or does not fit.
 
-    >>> ddpm = load_pipeline("google/ddpm-celebahq-256")           # doctest: +SKIP
-    >>> from une_jax.schedule import schedule_of                   # doctest: +SKIP
+    >>> ddpm = load_pipeline("ddpm-celebahq-256")                  # doctest: +SKIP
+    >>> schedule = Schedule.from_config(ddpm.scheduler, steps=50)  # doctest: +SKIP
+    >>> x_T = invert(ddpm.unet.apply, ddpm.unet.params, images, schedule)
+    ...                                                            # doctest: +SKIP
     """
     source: dict[str, Any] = {"variant": variant, "revision": revision}
     root = locate(path_or_id, **source)

@@ -70,7 +70,17 @@ class Quantizer(nnx.Module):
 
 
 class VQModel(nnx.Module):
-    """Encoder, codebook and decoder with their 1x1 convolutions."""
+    """Encoder, codebook and decoder with their 1x1 convolutions.
+
+    >>> from ports.port import init
+    >>> config = Config(block_out_channels=(8,), norm_num_groups=4)
+    >>> port = init(VQModel, config, jax.random.key(0))
+    >>> images = jnp.zeros((2, 8, 8, 3))
+    >>> latents = port.apply(port.params, images, method="encode")
+    >>> codes, indices = port.apply(port.params, latents, method="quantize")
+    >>> codes.shape, indices.shape
+    ((2, 8, 8, 3), (2, 8, 8))
+    """
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         n, d = config.latent_channels, config.width
@@ -124,7 +134,7 @@ def load(
     images of either. Raises CheckpointError where the files do not fit or ask for what
     is not here.
 
-    >>> vq = load("CompVis/ldm-celebahq-256", subfolder="vqvae")   # doctest: +SKIP
+    >>> vq = load("ldm-celebahq", subfolder="vqvae")               # doctest: +SKIP
     >>> latents = vq.apply(vq.params, images, method="encode")     # doctest: +SKIP
     >>> images = vq.apply(vq.params, latents, method="decode")     # doctest: +SKIP
     """

@@ -16,7 +16,7 @@ import pytest
 from golden import arrays, folder
 from jax import export
 
-from ports import clip, dino, dinov2, dinov3, lpips, unet, vae
+from ports import clip, ddpm, dino, dinov2, dinov3, lpips, unet, vae, vq
 from ports.conditioning import Condition
 from ports.port import define
 
@@ -95,6 +95,10 @@ PROGRAMS: dict[str, Callable[[], Program]] = {
     "unet wide bf16": lambda: wide_unet(jnp.bfloat16),
     "vae encode": lambda: of_golden(vae, "vae", ("images",), method="encode"),
     "vae decode": lambda: of_golden(vae, "vae", ("latents",), method="decode"),
+    "vq encode": lambda: of_golden(vq, "vq", ("images",), method="encode"),
+    "vq decode": lambda: of_golden(vq, "vq", ("latents",), method="decode"),
+    "ddpm": lambda: of_golden(ddpm, "ddpm", ("x", "t")),
+    "ddpm bf16": lambda: of_golden(ddpm, "ddpm_google", ("x", "t"), **BFLOAT16),
     "clip": lambda: of_golden(clip, "clip", ("pixels", "ids")),
     "clip bf16": lambda: of_golden(clip, "clip", ("pixels", "ids"), **BFLOAT16),
     "clip text": lambda: of_golden(clip, "clip_text", ("ids",), method="hidden_text"),

@@ -1,6 +1,7 @@
 """VQModel: re-quantisation, its gradient, other spellings of its files."""
 
 import json
+import sys
 from pathlib import Path
 
 import jax
@@ -12,6 +13,9 @@ from golden import arrays, copy, folder, tensors
 
 from ports import vq
 from ports.checkpoint import CheckpointError
+from ports.port import init
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # scripts/ is no installed package
 
 OLD = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
 
@@ -28,8 +32,8 @@ def apply(port):
 
 def distances(port, latents):
     """Of every latent to every entry of the codebook, in float64."""
-    book = np.float64(port.params["quantize"]["embedding"]["weight"])
-    return np.square(np.float64(latents)[..., None, :] - book).sum(-1)
+    book = np.asarray(port.params["quantize"]["embedding"]["weight"])
+    return np.square(np.asarray(latents, np.float64)[..., None, :] - book).sum(-1)
 
 
 def test_quantised_latents_are_the_nearest_entries_of_the_codebook(port, apply):
@@ -44,7 +48,7 @@ def test_quantised_latents_are_the_nearest_entries_of_the_codebook(port, apply):
 
 def test_far_from_the_origin_the_nearest_is_still_found(port, apply):
     """Where |z|² would drown the differences, were it not left out."""
-    far = arrays("vq")["latents"] + np.float32([300, 0, 0, 0])
+    far = arrays("vq")["latents"] + np.array([300, 0, 0, 0], np.float32)
     _, indices = apply(port.params, far, method="quantize")
     np.testing.assert_array_equal(indices, distances(port, far).argmin(-1))
 
@@ -160,3 +164,16 @@ def test_a_config_of_another_network_is_refused(tmp_path, changes, message):
 def test_codes_are_as_wide_as_latents_where_nothing_is_said():
     assert vq.Config(latent_channels=5).width == 5
     assert vq.Config(latent_channels=5, vq_embed_dim=2).width == 2
+
+
+def test_what_the_miniature_writes_loads_as_its_rounded_parameters(tmp_path):
+    """The codebook among them, which is two-dimensional and not to be transposed."""
+    from scripts.miniature import export
+
+    config = vq.Config(block_out_channels=(8,), norm_num_groups=4, num_vq_embeddings=9)
+    trained = init(vq.VQModel, config, jax.random.key(0)).params
+    export.diffusers_model(tmp_path, "VQModel", config, trained)
+    loaded = vq.load(str(tmp_path))
+    assert loaded.config == config
+    halves = jax.tree.map(np.float16, trained)
+    jax.tree.map(np.testing.assert_array_equal, loaded.params, halves)
