@@ -38,7 +38,7 @@ class Dense(nnx.Module):
 
     def __call__(self, x: Float[Array, "b i"]) -> Float[Array, "b o"]:
         weight, bias = (p[...].astype(x.dtype) for p in (self.weight, self.bias))
-        return x @ (weight * self.gain) + bias * self.bias_gain
+        return x @ (weight * self.gain) + (bias * self.bias_gain)[None]
 
 
 class Layer(nnx.Module):
@@ -84,8 +84,8 @@ class Layer(nnx.Module):
         y = y * _per_image(jax.lax.rsqrt(norms + EPS), y)
         if self.noisy:
             noise = self.noise_const[...] * self.noise_strength[...]
-            y = y + noise.astype(y.dtype)[..., None]
-        y = lrelu(y + self.bias[...].astype(y.dtype))
+            y = y + noise.astype(y.dtype)[None, :, :, None]
+        y = lrelu(y + self.bias[...].astype(y.dtype)[None, None, None])
         return _clamped(y, self.clamp)
 
 
@@ -110,7 +110,8 @@ class ToRGB(nnx.Module):
         self, x: Float[Array, "b h w i"], style: Float[Array, "b i"]
     ) -> Float[Array, "b h w c"]:
         x = x * _per_image(style * self.gain, x)
-        y = x @ self.weight[...][0, 0].astype(x.dtype) + self.bias[...].astype(x.dtype)
+        y = x @ self.weight[...][0, 0].astype(x.dtype)
+        y = y + self.bias[...].astype(x.dtype)[None, None, None]
         return _clamped(y, self.clamp)
 
 
@@ -144,7 +145,7 @@ def _up_kernel(weight: Float[Array, "3 3 i o"]) -> Float[Array, "3 3 i 4*o"]:
     return both.reshape(*both.shape[:3], -1)
 
 
-def _interleaved(x: Float[Array, "b h w 4*o"]) -> Float[Array, "b 2*h 2*w o"]:
+def _interleaved(x: Float[Array, "b h w n"]) -> Float[Array, "b 2*h 2*w n//4"]:
     b, h, w, n = x.shape
     x = x.reshape(b, h, w, 2, 2, n // 4).transpose(0, 1, 3, 2, 4, 5)
     return x.reshape(b, 2 * h, 2 * w, n // 4)

@@ -152,10 +152,10 @@ def agreement(pixels: np.ndarray, labels: np.ndarray) -> float:
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    from une_jax import images
+    from une_jax import image_metrics
 
     unit = np.float32(1 / 255)
-    return float(images.psnr(a * unit, b * unit).mean())
+    return float(image_metrics.psnr(a * unit, b * unit).mean())
 
 
 def views(opened, known, pixels: _Faces) -> None:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32, Int32
 
-from une_jax import least_squares, maps
+from une_jax import least_squares, maps, tall_qr
 from une_jax.errors import UneError
 from une_jax.normalise import centred
 
@@ -102,9 +102,8 @@ def solver(of: Gram, alpha: float | Float[Array, ""]) -> Solver:
     lifted = alpha + 8 * jnp.finfo(jnp.float32).eps ** 2 * square
     # Not 0 even for rows that are all alike.
     below = jnp.sqrt(jnp.maximum(lifted, 1e-30)) * jnp.eye(d, dtype=jnp.float32)
-    q, r = jnp.linalg.qr(jnp.concatenate([of.rows, below]))
-    back = jax.scipy.linalg.solve_triangular(r, jnp.eye(d, dtype=jnp.float32))
-    return Solver(of.mean, q[: len(of.rows)], back, None, alpha)
+    q, r = tall_qr.qr(jnp.concatenate([of.rows, below]))
+    return Solver(of.mean, q[: len(of.rows)], _inverse(r), None, alpha)
 
 
 @jax.default_matmul_precision("float32")
@@ -117,11 +116,22 @@ def least_squares_solver(of: Gram) -> Solver:
     """
     if of.lower is not None:
         return solver(of, 0.0)
-    q, r = jnp.linalg.qr(of.rows)
-    u, s, vt = jnp.linalg.svd(r)
-    kept = s > jnp.finfo(jnp.float32).eps * len(of.rows) * s[0]
-    inverse = jnp.where(kept, 1 / jnp.where(kept, s, 1.0), 0.0)
-    return Solver(of.mean, q @ u, vt.T * inverse[None], None, jnp.float32(0))
+    q, r = tall_qr.qr(of.rows)
+    least = jnp.finfo(jnp.float32).eps * len(of.rows)
+
+    def whole():
+        return q, _inverse(r)
+
+    def in_part():
+        u, s, vt = jnp.linalg.svd(r)
+        kept = s > least * s[0]
+        inverse = jnp.where(kept, 1 / jnp.where(kept, s, 1.0), 0.0)
+        return q @ u, vt.T * inverse[None]
+
+    # A bound of the condition: below it, every singular value is above the threshold.
+    condition = jnp.linalg.norm(r) * jnp.linalg.norm(_inverse(r))
+    rows, back = jax.lax.cond(condition < 1 / least, whole, in_part)
+    return Solver(of.mean, rows, back, None, jnp.float32(0))
 
 
 @jax.default_matmul_precision("float32")
@@ -258,6 +268,12 @@ def map_rank(m: Map, *, part: float = 0.9) -> Int32[Array, ""]:
     values = singular_values(m)
     reached = jnp.cumsum(values) >= part * (1 - 1e-6) * values.sum()
     return jnp.argmax(reached).astype(jnp.int32) + 1
+
+
+def _inverse(r: Float32[Array, "d d"]) -> Float32[Array, "d d"]:
+    """Of an upper triangle."""
+    eye = jnp.eye(len(r), dtype=jnp.float32)
+    return jax.scipy.linalg.solve_triangular(r, eye)
 
 
 def _solve(m: Map, b: Float32[Array, "k e"]) -> Float32[Array, "k e"]:

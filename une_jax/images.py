@@ -15,7 +15,6 @@ import threading
 import warnings
 from collections.abc import Iterator
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, UInt8
@@ -269,19 +268,3 @@ def from_signed(image: Float[Array | np.ndarray, "*s"]) -> UInt8[Array, "*s"]:
     """
     levels = (jnp.asarray(image).astype(jnp.float32) + 1.0) * 127.5
     return jnp.clip(jnp.round(levels), 0.0, 255.0).astype(jnp.uint8)
-
-
-@jax.jit
-def psnr(
-    a: Float[Array | np.ndarray, "b h w c"], b: Float[Array | np.ndarray, "b h w c"]
-) -> Float32[Array, " b"]:
-    """Peak signal-to-noise ratio of each image pair in dB, for images in [0, 1].
-
-    -10 log10(mean squared error); infinity for equal images.
-
-    >>> black = np.zeros((1, 8, 8, 3), np.float32)
-    >>> round(float(psnr(black, black + np.float32(0.1))[0]), 3)
-    20.0
-    """
-    error = jnp.asarray(a).astype(jnp.float32) - jnp.asarray(b).astype(jnp.float32)
-    return -10.0 * jnp.log10(jnp.mean(jnp.square(error), axis=(1, 2, 3)))

@@ -16,12 +16,6 @@ from jaxtyping import Array, Float, Float32, Int, PRNGKeyArray
 from une_jax import factored, least_squares, maps
 from une_jax.errors import UneError
 from une_jax.factored import Map as Map
-from une_jax.factored import carry as carry
-from une_jax.factored import compose as compose
-from une_jax.factored import linear as linear
-from une_jax.factored import map_rank as map_rank
-from une_jax.factored import predict as predict
-from une_jax.factored import weight as weight
 
 Rows = np.ndarray | Array
 """Floats (n, d); what is given is checked here, not by its type."""
@@ -45,6 +39,11 @@ PAPER_PROBE_ALPHAS: dict[str, float] = {"vae": 0.005, "vqvae": 0.005, "dm": 0.02
 # To choose from, in units of the mean eigenvalue of the rows' Gram matrix.
 ALPHAS = tuple(10.0 ** (k / 2) for k in range(-8, 9))
 
+# Compiled: to be called on their own, as well as within programs.
+carry, predict = jax.jit(factored.carry), jax.jit(factored.predict)
+compose, weight = jax.jit(factored.compose), jax.jit(factored.weight)
+linear = jax.jit(factored.linear)
+map_rank = jax.jit(factored.map_rank, static_argnames="part")
 _gram, _factor, _path = jax.jit(factored.gram), jax.jit(maps.factor), jax.jit(maps.path)
 _solver, _ridge = jax.jit(factored.solver), jax.jit(factored.ridge)
 _least_squares = jax.jit(factored.least_squares_solver)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from une_jax import images, shells
+from une_jax import image_metrics, images, shells
 from une_jax.app.memo import Memo
 from une_jax.errors import UneError
 from une_jax.report.originals import MAX_PIXELS, Originals
@@ -247,7 +247,7 @@ class Pictures:
         back, psnr = self._back(view, origin, prompts)[0], float("nan")
         if pixels is not None:
             a, b = (np.asarray(x, np.float32)[None] / 255 for x in (back, pixels))
-            psnr = float(images.psnr(a, b)[0])
+            psnr = float(image_metrics.psnr(a, b)[0])
         return Picture(
             id=id,
             title=title,

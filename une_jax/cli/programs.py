@@ -21,6 +21,7 @@ from une_jax import (
     exact,
     fixed_point,
     guidance,
+    image_metrics,
     images,
     parallel,
     shells,
@@ -252,8 +253,7 @@ def missed(again: jax.Array, x0: jax.Array) -> jax.Array:
 def psnr(again: jax.Array, pixels: jax.Array) -> jax.Array:
     """dB (b,) between decoded floats, unrounded, and uint8 images; at most 120."""
     unit = jnp.clip((again + 1) / 2, 0, 1)
-    error = jnp.mean((unit - pixels.astype(jnp.float32) / 255) ** 2, axis=(1, 2, 3))
-    return -10 * jnp.log10(jnp.maximum(error, 1e-12))
+    return image_metrics.psnr(unit, pixels.astype(jnp.float32) / 255)
 
 
 rounded = jax.jit(images.from_signed)  # decoded floats -> uint8 images

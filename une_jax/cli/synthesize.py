@@ -64,8 +64,9 @@ class Synthesize:
         todo = [seed for seed in seeds if not self._file(seed).is_file()]
         with Progress(len(todo), "painting") as progress:
             for start in range(0, len(todo), PART):
-                part = np.asarray(todo[start : start + PART])
-                for seed, image in zip(part, family.draw(part), strict=True):
+                part = todo[start : start + PART]
+                painted = family.draw(np.asarray(part))
+                for seed, image in zip(part, painted, strict=True):
                     write_bytes_atomically(self._file(seed), images.png(image))
                 progress.add(len(part))
         return {"images": str(self.out), **asked, "size": family.size}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from une_jax import images
+from une_jax import image_metrics
 from une_jax.cli import pictures
 from une_jax.cli.generator import Generator
 from une_jax.report.teaching import Teacher, teach
@@ -43,4 +43,4 @@ class Decoding:
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
     """The mean over the images, in dB."""
     unit = np.float32(1 / 255)
-    return float(images.psnr(a * unit, b * unit).mean())
+    return float(image_metrics.psnr(a * unit, b * unit).mean())
