@@ -16,7 +16,7 @@ from scripts.miniature import card, data, export, picture
 from scripts.miniature.loop import train
 
 CONFIG = glow.Config(n_flow=8, n_block=3, hidden=96, size=32)
-BATCH, RATE, INIT_SEED, TEMPERATURE = 32, 1e-3, 13, 0.7
+BATCH, RATE, INIT_SEED, TEMPERATURE = 16, 1e-3, 13, 0.7
 FIXED = ("w_p", "s_sign")  # of each LU: they are no parameters
 SHOWN = 12
 
@@ -80,7 +80,7 @@ def plan(name: str) -> card.Plan:
             "Glow, faces of 32x32x3 pixels to as many numbers: additive couplings, "
             "LU-decomposed 1x1 convolutions, three levels of eight."
         ),
-        steps=8000,
+        steps=6000,
         faces=data.FIRST,
         settings={
             "batch": BATCH,
