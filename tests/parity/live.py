@@ -65,3 +65,14 @@ def block(
     _, apply = define(lambda _, rngs: make(rngs), None)
     run = jax.jit(apply, static_argnames="method")
     return jax.tree.map(np.asarray, run(params, *inputs, method=method))
+
+
+def shapes_of(params: Any) -> dict[str, list[int]]:
+    """The shapes of parameters by torch's names, each sorted: layouts differ."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return {".".join(str(k.key) for k in path): sorted(x.shape) for path, x in leaves}
+
+
+def torch_shapes(model: Any) -> dict[str, list[int]]:
+    """As ``shapes_of``, of a torch model."""
+    return {name: sorted(x.shape) for name, x in model.state_dict().items()}

@@ -9,11 +9,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from closeness import rel
-from live import block, from_torch, normal, part, saved, scattered, to_torch, torch
+from live import (
+    block,
+    from_torch,
+    normal,
+    part,
+    saved,
+    scattered,
+    shapes_of,
+    to_torch,
+    torch,
+    torch_shapes,
+)
 from safetensors.numpy import load_file, save_file
 
 from ports import blocks, ddpm
-from ports.port import init
+from ports.port import define, init
 from une_jax.schedule import Schedule
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # scripts/ is no installed package
@@ -87,6 +98,21 @@ def test_whole(tmp_path, variant):
     assert expected.shape == (2, 16, 8, port.config.out_channels)
     eps = jax.jit(port.apply)(port.params, x, t)
     assert rel(eps, expected) <= 2e-5
+
+
+def test_the_published_size_has_diffusers_parameters():
+    """google/ddpm-cat-256's config: every name and shape, with no weight in memory."""
+    published = GOOGLE | dict(
+        sample_size=256,
+        block_out_channels=(128, 128, 256, 256, 512, 512),
+        down_block_types=(DOWN, DOWN, DOWN, DOWN, ATTN_DOWN, DOWN),
+        up_block_types=(UP, ATTN_UP, UP, UP, UP, UP),
+        norm_num_groups=32,
+    )
+    with torch.device("meta"):
+        model = diffusers.UNet2DModel(**published)
+    shapes, _ = define(ddpm.UNet, ddpm.config_from_json(dict(model.config)))
+    assert shapes_of(shapes) == torch_shapes(model)
 
 
 @pytest.fixture(scope="module")

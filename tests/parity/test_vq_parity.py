@@ -8,11 +8,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from closeness import rel
-from live import from_torch, normal, saved, scattered, to_torch, torch
+from live import (
+    from_torch,
+    normal,
+    saved,
+    scattered,
+    shapes_of,
+    to_torch,
+    torch,
+    torch_shapes,
+)
 from safetensors.numpy import load_file, save_file
 
 from ports import vq
-from ports.port import init
+from ports.load import read_config
+from ports.port import define, init
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # scripts/ is no installed package
 
@@ -83,6 +93,20 @@ def test_whole(tmp_path, variant):
     assert rel(decoded, from_torch(model.decode(latents).sample)) <= 2e-5
     again = from_torch(model(to_torch(images)).sample)
     assert rel(apply(port.params, images), again) <= 2e-5
+
+
+def test_the_published_size_has_diffusers_parameters():
+    """CompVis/ldm-celebahq-256's config: every name and shape, no weight in memory."""
+    published = VARIANTS["ldm"] | dict(
+        sample_size=256,
+        block_out_channels=(128, 256, 512),
+        norm_num_groups=32,
+        num_vq_embeddings=8192,
+    )
+    with torch.device("meta"):
+        model = diffusers.VQModel(**SMALL | published)
+    shapes, _ = define(vq.VQModel, read_config(vq.Config, dict(model.config)))
+    assert shapes_of(shapes) == torch_shapes(model)
 
 
 def test_files_with_the_old_names_of_the_attention(tmp_path):
