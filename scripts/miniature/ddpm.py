@@ -85,7 +85,11 @@ def plan(name: str) -> card.Plan:
 
 def run(name: str, runs: Path, out: Path, *, steps: int, faces: range) -> None:
     """Train and write ``out/mini-ddpm``."""
-    images = data.resized(data.images(faces), SIZE)
+    images = data.kept(
+        runs / f"faces-{SIZE}-{faces.start}-{faces.stop}.npy",
+        lambda: data.resized(data.images(faces), SIZE),
+    )
+    jax.config.update("jax_compilation_cache_dir", str(runs / "compiled"))
     port = init(ddpm.UNet, CONFIG, jax.random.key(INIT_SEED))
     noise = jax.random.normal(jax.random.key(1), (2 * SHOWN, SIZE, SIZE, 3))
     schedule = Schedule.from_config(SCHEDULER, steps=LOOK_STEPS)

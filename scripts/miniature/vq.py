@@ -87,7 +87,10 @@ def plan(name: str) -> card.Plan:
 
 def run(name: str, runs: Path, out: Path, *, steps: int, faces: range) -> None:
     """Train and write ``out/mini-vq``."""
-    images = data.images(faces)
+    images = data.kept(
+        runs / f"faces-64-{faces.start}-{faces.stop}.npy", lambda: data.images(faces)
+    )
+    jax.config.update("jax_compilation_cache_dir", str(runs / "compiled"))
     port = init(vq.VQModel, CONFIG, jax.random.key(INIT_SEED))
     shown = data.signed(images[:SHOWN])
     apply = jax.jit(port.apply)
