@@ -173,7 +173,6 @@ def test_the_papers_protocol_takes_its_penalties(place):
 
 def test_pairs_are_measured_where_both_have_latents(place):
     assert where("a", "b", (place,)) is place
-    assert where(RANDOM, "b", (place,)) is place
     assert where("a", "elsewhere", (place,)) is None
 
 

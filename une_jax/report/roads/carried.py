@@ -8,7 +8,7 @@ from jaxtyping import Float, UInt8
 
 from une_jax.report.judges import Judge
 from une_jax.report.roads.pairs import Stitched
-from une_jax.report.roads.pictures import Decoder, resized
+from une_jax.report.roads.pictures import Decoder, read
 from une_jax.report.roads.places import ITSELF
 from une_jax.report.tables import Row
 
@@ -68,7 +68,7 @@ def _made(
     strips = {"as it is": decoder.decode(start)}
     for origin, move in moves.items():
         low, high = (decoder.decode(start + amount * move[None]) for amount in STEPS)
-        change = _scores(judge, high) - _scores(judge, low)
+        change = read(judge, high) - read(judge, low)
         rows.append(
             {
                 "target": target,
@@ -91,7 +91,3 @@ def _of_length(move: Float[np.ndarray, " d"], length: float) -> np.ndarray:
 def _cosine(a: np.ndarray, b: np.ndarray) -> float:
     norm = np.linalg.norm(a) * np.linalg.norm(b)
     return float(a @ b / norm) if norm > 0 else float("nan")
-
-
-def _scores(judge: Judge, images: np.ndarray) -> Float[np.ndarray, "k a"]:
-    return np.asarray(judge(resized(images, judge.size or images.shape[1])).scores)

@@ -122,11 +122,11 @@ def _always_a_face(pairs: Sequence[Row], families: Families) -> Claim:
     said = "The GAN's decoder always gives a face."
     column = next((k for r in pairs for k in r if k.startswith("KID (") and k.endswith(")")), "")  # fmt: skip
     excess: dict[str, list[float]] = {}
-    own = {str(r["target"]): float(r.get(column) or 0) for r in pairs if r["source"] == ITSELF}  # fmt: skip
+    own = {(r["target"], r["images"]): float(r.get(column) or 0) for r in pairs if r["source"] == ITSELF}  # fmt: skip
     for row in _roads(pairs, column):
-        target = str(row["target"])
-        family = families.get(target, "encoder")
-        excess.setdefault(family, []).append(float(row[column] or 0) - own[target])
+        above = float(row[column] or 0) - own[row["target"], row["images"]]
+        family = families.get(str(row["target"]), "encoder")
+        excess.setdefault(family, []).append(above)
     mean = {k: float(np.mean(v)) for k, v in excess.items()}
     if "GAN" not in mean or len(mean) < 2:
         return Claim(said, "no pictures of a GAN and another decoder", None)

@@ -34,8 +34,8 @@ def heatmap(rows: Sequence[Row], measure: str) -> Drawing | None:
     values = np.full((len(sources), len(targets)), np.nan)
     for row in rows:
         value = row.get(measure)
-        if value is not None:
-            at = sources.index(str(row["source"])), targets.index(str(row["target"]))
+        at = sources.index(str(row["source"])), targets.index(str(row["target"]))
+        if value is not None and np.isnan(values[at]):  # the first place's baselines
             values[at] = float(value)
     if not np.isfinite(values).any():
         return None

@@ -13,7 +13,15 @@ from jaxtyping import Bool, Float
 from une_jax import agreement, lasso, probes, splits, stitching
 from une_jax.report.latents import COMPONENTS
 from une_jax.report.probing import interval, known_mean
-from une_jax.report.roads.places import ITSELF, MEAN, RANDOM, Latents, Place, where
+from une_jax.report.roads.places import (
+    BASELINES,
+    ITSELF,
+    MEAN,
+    RANDOM,
+    Latents,
+    Place,
+    where,
+)
 from une_jax.report.tables import Row
 
 USUAL_LASSO = 0.02  # penalty of the probes for families that the paper has not
@@ -69,19 +77,25 @@ def stitch(
     attributes: Sequence[str] = (),
     step: Callable[[str], None] = lambda pair: None,
 ) -> Iterator[Stitched]:
-    """Every pair that some place has both views of, baselines among the sources.
+    """Every pair that some place has both views of, and there the baselines.
 
     The rows of a source are decomposed once for all targets. ``keep`` is of how many
     test images the mapped latents are given back; of ``attributes`` the source's
     directions are carried along; ``step`` is told of each pair.
     """
     answers: dict[tuple[str, str], Answers] = {}
-    for source in (*sources, RANDOM, MEAN, ITSELF):
+    reached: dict[str, list[str]] = {place.name: [] for place in places}
+    for target in targets:
+        for at in (where(source, target, places) for source in sources if source != target):  # fmt: skip
+            if at is not None and target not in reached[at.name]:
+                reached[at.name].append(target)
+    for source in (*sources, *BASELINES):
         for place in places:
             here = [
                 target
-                for target in targets
-                if target != source and where(source, target, places) is place
+                for target in reached[place.name]
+                if source in BASELINES
+                or (target != source and where(source, target, places) is place)
             ]
             road = _road(place, source, attributes, how) if here else None
             for target in here:

@@ -87,8 +87,8 @@ def measure(
         row |= _apart(name, features(made), features(originals))
     factors = {}
     if eyes.judge is not None:
-        seen = _read(eyes.judge, made)
-        truth = _read(eyes.judge, originals) if scores is None else scores
+        seen = read(eyes.judge, made)
+        truth = read(eyes.judge, originals) if scores is None else scores
         known = eyes.judge.names if scores is None else names
         columns = [eyes.judge.names.index(name) for name in known]
         r2 = truth_r2(seen[:, columns], truth)
@@ -138,12 +138,13 @@ def _apart(name: str, made: np.ndarray, originals: np.ndarray) -> Row:
     }
 
 
-def _read(judge: Judge, images: Images) -> Float[np.ndarray, "n a"]:
+def read(judge: Judge, images: Images) -> Float[np.ndarray, "n a"]:
+    """The scores that a judge sees in images of any size."""
     size = judge.size or images.shape[1]
     return np.asarray(judge(resized(images, size)).scores)
 
 
-def resized(images: Images, size: int) -> Images:
+def resized(images: Images, size: int) -> UInt8[np.ndarray, "n {size} {size} 3"]:
     """To a square of that edge, bilinear with antialiasing."""
     if images.shape[1] == size:
         return images

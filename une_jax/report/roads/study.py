@@ -17,6 +17,7 @@ from une_jax.report.roads.places import ITSELF, Place
 from une_jax.report.tables import Row
 
 SHOWN = 8  # images of each pair that are kept to be seen
+TRAVELLED = 200  # test images that go by way of third views
 Load = Callable[[str], Decoder]
 Tell = Callable[[str, float], None]  # a phase, and how much of it is done
 
@@ -76,7 +77,7 @@ def run(
             wanted.sources,
             wanted.targets,
             how,
-            keep=max(wanted.pictures, SHOWN),
+            keep=max(wanted.pictures, TRAVELLED),
             attributes=wanted.attributes,
             step=lambda _: tell("maps", next(done) / count),
         )
@@ -101,7 +102,7 @@ def run(
                 [s for s in stitched if s.target == target],
                 decoder,
                 eyes,
-                wanted.edited,
+                wanted,
             )
             tell("pictures", (i + 1) / total)
     study.claims = check(study.pairs, study.attributes, how.families)
@@ -113,14 +114,14 @@ def _decode(
     stitched: Sequence[Stitched],
     decoder: Decoder,
     eyes: Eyes,
-    edited: int,
+    wanted: Wanted,
 ) -> None:
     """All that needs a target's decoder, of every place's roads to it."""
     for place in {s.place.name: s.place for s in stitched}.values():
         here = [s for s in stitched if s.place is place]
-        _look(study, place, here, decoder, eyes)
+        _look(study, place, here, decoder, eyes, wanted.pictures)
         if eyes.judge is not None:
-            edits = carried.edits(here, decoder, eyes.judge, shown=edited)
+            edits = carried.edits(here, decoder, eyes.judge, shown=wanted.edited)
             study.carried |= {(here[0].target, k): v for k, v in edits.items()}
 
 
@@ -130,10 +131,11 @@ def _look(
     stitched: Sequence[Stitched],
     decoder: Decoder,
     eyes: Eyes,
+    count: int,
 ) -> None:
     """Decodes and measures every road to a target; numbers join the pairs' rows."""
-    made = {s.source: decoder.decode(s.guess) for s in stitched}
-    rows = place.rows.tests[: len(stitched[0].guess)]
+    made = {s.source: decoder.decode(s.guess[:count]) for s in stitched}
+    rows = place.rows.tests[:count]
     read = place.originals
     originals = made[ITSELF] if read is None else read(rows, decoder.size)
     scores = None if place.scores is None else place.scores[rows]
