@@ -282,7 +282,7 @@ def _mean_pool(x: Array) -> Array:
     zero = np.asarray(0, x.dtype)
     total = lax.reduce_window(x, zero, lax.add, window, strides, "SAME")
     rows, columns = (_inside(n) for n in x.shape[1:3])
-    counts = rows[:, None, None] * columns[:, None]
+    counts = rows[None, :, None, None] * columns[None, None, :, None]
     return total / jnp.asarray(counts, x.dtype)
 
 

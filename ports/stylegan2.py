@@ -108,7 +108,7 @@ class Mapping(nnx.Module):
         for i in range(self.n):
             x = lrelu(getattr(self, f"fc{i}")(x))
         if psi is not None:
-            mean = self.w_avg[...].astype(x.dtype)
+            mean = self.w_avg[...].astype(x.dtype)[None]
             x = mean + psi * (x - mean)
         return site("mapping", x)
 
@@ -187,7 +187,7 @@ class Synthesis(nnx.Module):
         styles = styles.astype(jnp.float32)
         parts = iter(jnp.split(styles, np.cumsum(sizes)[:-1].tolist(), axis=-1))
         const = self._blocks[0][1].const[...].astype(self.dtype)
-        x = jnp.broadcast_to(const, (len(styles), *const.shape))
+        x = jnp.broadcast_to(const[None], (len(styles), *const.shape))
         image = jnp.zeros((len(styles), 2, 2, self.config.img_channels))
         for resolution, block in self._blocks:
             *layers, torgb = block.layers

@@ -149,6 +149,10 @@ class StyleGAN2(nn.Module):
                     p += 0.3 * torch.randn(p.shape, generator=generator)
         return self
 
+    def config(self) -> dict[str, Any]:
+        """The port's config.json."""
+        return {"_class_name": "StyleGAN2", **self.options}
+
     def w(self, z: torch.Tensor, psi: float = 1.0) -> torch.Tensor:
         """(b, w_dim)."""
         x = z / (z.square().mean(1, keepdim=True) + EPS).sqrt()

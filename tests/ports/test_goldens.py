@@ -7,7 +7,21 @@ import pytest
 from closeness import rel
 from golden import arrays, folder
 
-from ports import clip, ddpm, dino, dinov2, dinov3, lpips, unet, vae, vq
+from ports import (
+    clip,
+    ddpm,
+    dino,
+    dinov2,
+    dinov3,
+    glow,
+    inception,
+    lpips,
+    resnet_vae,
+    stylegan2,
+    unet,
+    vae,
+    vq,
+)
 from ports.conditioning import Condition
 
 TOLERANCE = 2e-5
@@ -121,3 +135,62 @@ def test_lpips(case):
     assert g["distance"][2] == 0 < 5 * g["distance"][1] < g["distance"][0]
     for i, x in enumerate(apply(port.params, g["a"], method="stages")):
         assert rel(x, g[f"stage_{i}"]) <= TOLERANCE
+
+
+def test_stylegan2():
+    """w, truncated w, styles, and images by every way there is to them."""
+    port, g = stylegan2.load(folder("stylegan2")), arrays("stylegan2")
+    apply = jax.jit(port.apply, static_argnames="method")
+    w = apply(port.params, g["z"], method="mapping")
+    assert rel(w, g["w"]) <= TOLERANCE
+    assert rel(apply(port.params, g["z"], 0.5, method="mapping"), g["truncated"]) <= (
+        TOLERANCE
+    )
+    styles = apply(port.params, g["ws"], method="styles")
+    assert rel(styles, g["styles"]) <= TOLERANCE
+    assert rel(apply(port.params, g["z"]), g["images"]) <= TOLERANCE
+    for method, latents in (("synthesis", g["ws"]), ("synthesis_from_styles", styles)):
+        images = apply(port.params, latents, method=method)
+        assert rel(images, g["images_of_ws"]) <= TOLERANCE, method
+
+
+def test_stylegan2_with_its_constant_noise():
+    g = arrays("stylegan2")
+    port = stylegan2.load(folder("stylegan2"), noise_mode="const")
+    assert rel(jax.jit(port.apply)(port.params, g["z"]), g["noisy"]) <= TOLERANCE
+    assert rel(g["noisy"], g["images"]) > 1e-2
+
+
+def test_inception():
+    """Features, what tells two images apart in them, and the map of one depth."""
+    port, g = inception.load(folder("inception")), arrays("inception")
+    apply = jax.jit(port.apply, static_argnames="taps")
+    features, taps = apply(port.params, g["images"], taps=("mixed.6e",))
+    assert rel(features, g["features"]) <= TOLERANCE
+    assert rel(features[0] - features[1], g["features"][0] - g["features"][1]) <= (
+        TOLERANCE
+    )
+    assert rel(taps["mixed.6e"], g["mixed_6e"]) <= TOLERANCE
+
+
+@pytest.mark.parametrize("case", ["glow", "glow_affine"])
+def test_glow(case):
+    """Latents and densities of images, and images of white latents."""
+    port, g = glow.load(folder(case)), arrays(case)
+    apply = jax.jit(port.apply, static_argnames="method")
+    assert rel(apply(port.params, g["images"], method="encode"), g["z"]) <= TOLERANCE
+    log_prob = apply(port.params, g["images"], method="log_prob")
+    np.testing.assert_allclose(log_prob, g["log_prob"], rtol=1e-5)
+    z = apply(port.params, g["eps"], method="unwhiten")
+    assert rel(apply(port.params, z, method="decode"), g["painted"]) <= TOLERANCE
+
+
+def test_resnet_vae():
+    """The posterior's moments, and decoded latents."""
+    port, g = resnet_vae.load(folder("resnet_vae")), arrays("resnet_vae")
+    apply = jax.jit(port.apply, static_argnames="method")
+    mean, logvar = apply(port.params, g["images"], method="moments")
+    assert rel(mean, g["mean"]) <= TOLERANCE
+    assert rel(logvar, g["logvar"]) <= TOLERANCE
+    decoded = apply(port.params, g["z"], method="decode")
+    assert rel(decoded, g["decoded"]) <= TOLERANCE
