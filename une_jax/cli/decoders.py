@@ -1,24 +1,17 @@
 """Whatever a zoo's view came from, the way from its latents back to images."""
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float, UInt8
 
 from une_jax.errors import UneError
 from une_jax.zoo import View, Zoo
 
+if TYPE_CHECKING:
+    from une_jax.report.roads.pictures import Decoder
+
 PART = 512  # images decoded at once
-
-
-class Decoder(NamedTuple):
-    """``decode`` takes latents (n, ...) as stored, or flat, and gives images."""
-
-    view: str
-    family: str  # as ``Ways.kind`` names it, or "latent diffusion", "VAE"
-    size: int
-    decode: Callable[[Float[np.ndarray, "n ..."]], UInt8[np.ndarray, "n h w 3"]]
 
 
 def decodable(view: View, opened: Zoo) -> bool:
@@ -45,8 +38,8 @@ def family_word(view: View) -> str:
 
 def decoder_of(
     opened: Zoo, view: View, sources: Mapping[str, str], *, rows: int
-) -> Decoder:
-    """The model of a view, loaded.
+) -> "Decoder":
+    """The model of a view, loaded; it takes latents as stored, or flat.
 
     ``sources`` says by view where models are that are not found by their names; ``rows``
     is the most that a call will have.
@@ -56,6 +49,8 @@ def decoder_of(
     """
     if not decodable(view, opened):
         raise UneError(f"view {view.name!r} cannot be decoded to images")
+    from une_jax.report.roads.pictures import Decoder
+
     source = sources.get(view.name)
     if view.kind == "latent":
         from une_jax.cli.family import family_of_view
@@ -76,4 +71,4 @@ def decoder_of(
         parts = [run(stored[i : i + PART]) for i in range(0, len(stored), PART)]
         return np.concatenate(parts)
 
-    return Decoder(view.name, family_word(view), size, decode)
+    return Decoder(size, decode)

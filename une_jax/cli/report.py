@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from une_jax.report.chapter import Chapter
     from une_jax.report.subject import Subject
 
-Section = Literal["gaussianity", "probes", "leakage", "maps", "shared", "similarity", "round-trip", "samples", "edits", "effects"]  # fmt: skip
+Section = Literal["gaussianity", "probes", "leakage", "maps", "shared", "similarity", "roads", "round-trip", "samples", "edits", "effects"]  # fmt: skip
 SECTIONS: tuple[Section, ...] = get_args(Section)
 # What each takes in seconds on 800 faces and two cores: how far the bar moves.
-SECONDS = {"gaussianity": 20, "probes": 8, "leakage": 20, "maps": 15, "shared": 20, "similarity": 25, "round-trip": 25, "samples": 15, "edits": 20, "effects": 30}  # fmt: skip
+SECONDS = {"gaussianity": 20, "probes": 8, "leakage": 20, "maps": 15, "shared": 20, "similarity": 25, "roads": 90, "round-trip": 25, "samples": 15, "edits": 20, "effects": 30}  # fmt: skip
 ON_REQUEST: tuple[Section, ...] = ("similarity",)
 PICTURES: tuple[Section, ...] = ("round-trip", "samples", "edits", "effects")
 READING: tuple[Section, ...] = (
@@ -82,7 +82,8 @@ class Report:
         whole = zoos.open(self.zoo)
         self._check(whole)
         views = generator_views(whole, self.view)
-        sources = sources_of(self.generator, views)
+        latent = [v for v in whole.manifest.views if v.kind == "latent"]
+        sources = sources_of(self.generator, views + latent)
 
         from une_jax.report.chapter import Chapter
         from une_jax.report.sample import sample
@@ -106,7 +107,7 @@ class Report:
         with Course({key: SECONDS[key] for key in wanted}) as course:
             for key in wanted:
                 course.begin(key)
-                write = self._writer(key, subject, decoding)
+                write = self._writer(key, subject, decoding, sources)
                 try:
                     chapters.append(write(course.tell))
                 except UneError as e:
@@ -157,6 +158,8 @@ class Report:
     ) -> tuple[list[Section], dict[str, str]]:
         """The sections that are asked for and possible; why others are not."""
         asked = self.only or [s for s in SECTIONS if s not in ON_REQUEST]
+        if not self.only and not subject.names("latent"):
+            asked = [s for s in asked if s != "roads"]  # what it is about is not there
         named: list[Section] = [
             s for s in SECTIONS if s in asked and s not in self.without
         ]
@@ -168,12 +171,20 @@ class Report:
                 left_out[key] = "the zoo has no attributes"
             elif key in ("maps", "shared", "similarity") and len(subject.names("generator", "encoder")) < 2:  # fmt: skip
                 left_out[key] = "the zoo has one view only"
+            elif key == "roads" and not subject.names("latent"):
+                left_out[key] = (
+                    "the zoo has no VAE, VQVAE, flow, pixel diffusion or GAN"
+                )
             elif key == "leakage" and not subject.names("control"):
                 left_out[key] = "the zoo was built without --controls"
         return [key for key in named if key not in left_out], left_out
 
     def _writer(
-        self, key: Section, subject: "Subject", decoding: "Decoding | None"
+        self,
+        key: Section,
+        subject: "Subject",
+        decoding: "Decoding | None",
+        sources: dict[str, str],
     ) -> "Callable[[Tell], Chapter]":
         from une_jax.report.sections import alike, gaussianity, leakage, maps, probes
         from une_jax.report.sections import shared_space as shared
@@ -189,8 +200,10 @@ class Report:
         if key in analyses:
             return partial(analyses[key].write, subject)
 
-        from une_jax.cli.sections import edits, round_trip, samples
+        from une_jax.cli.sections import edits, roads, round_trip, samples
 
+        if key == "roads":
+            return partial(roads.write, subject, self.images, sources, self.judge)
         assert decoding is not None
         if key == "round-trip":
             return partial(round_trip.write, decoding, self.images)
@@ -263,7 +276,7 @@ def sources_of(specs: tuple[str, ...], views: list[View]) -> dict[str, str]:
             listed = ", ".join(v.name for v in views)
             raise UneError(
                 f"--generator {spec}: write VIEW=PATH_OR_ID with one of the zoo's "
-                f"generator views ({listed})"
+                f"views that decode ({listed})"
             )
         sources[name] = source
     return sources
@@ -280,6 +293,6 @@ def _listed(opened: Zoo) -> str:
     kinds = collections.Counter(v.kind for v in opened.manifest.views)
     return ", ".join(
         f"{kinds[kind]} {kind} view{'s' if kinds[kind] > 1 else ''}"
-        for kind in ("generator", "encoder", "control")
+        for kind in ("generator", "latent", "encoder", "control")
         if kinds[kind]
     )

@@ -22,7 +22,7 @@ from une_jax.zoo.atomic import make_folder, write_bytes_atomically
 
 if TYPE_CHECKING:
     from une_jax.report.roads.pictures import Decoder
-    from une_jax.report.roads.places import Place
+    from une_jax.report.roads.places import Originals, Place
     from une_jax.report.roads.study import Study
 
 KINDS = ("latent", "generator", "encoder")  # the sources, and of them the targets
@@ -96,7 +96,6 @@ class Stitch:
         opened = zoos.open(self.zoo)
         self._check()
 
-        from une_jax.report.roads import pictures
         from une_jax.report.roads import study as studies
 
         places = self._places(opened)
@@ -108,12 +107,11 @@ class Stitch:
         sources, targets = self._chosen(views, places)
         families = {name: family_word(view) for name, view in views.items()}
         models = self._models(views)
-        rows = max(self.pictures, 1)
+        homes = {name: next(p.zoo for p in places if name in p.zoo.views) for name in views}  # fmt: skip
 
         def load(target: str) -> "Decoder":
-            home = next(p.zoo for p in places if target in p.zoo.views)
-            found = decoder_of(home, views[target], models, rows=rows)
-            return pictures.Decoder(found.size, found.decode)
+            rows = max(self.pictures, 1)
+            return decoder_of(homes[target], views[target], models, rows=rows)
 
         wanted = studies.Wanted(
             sources=sources,
@@ -298,20 +296,13 @@ class Stitch:
         return result
 
 
-def _originals(opened: Zoo, folder: Path | None) -> "Callable[..., np.ndarray] | None":
-    """The images of rows as models of some size saw them."""
+def _originals(opened: Zoo, folder: Path | None) -> "Originals | None":
     if folder is None:
         return None
-    from une_jax import images, sources
-    from une_jax.report.originals import Originals
+    from une_jax import sources
+    from une_jax.report.originals import squares
 
-    found = Originals(opened, sources.open(folder))
-
-    def read(rows: np.ndarray, size: int) -> np.ndarray:
-        return np.stack([images.centre_crop(found.image(int(r)), size) for r in rows])
-
-    read(opened.split("test")[:1], 8)  # a wrong folder is refused now
-    return read
+    return squares(opened, sources.open(folder))  # a wrong folder is refused now
 
 
 def _teller(course: Course) -> "Callable[[str, float], None]":

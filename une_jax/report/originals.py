@@ -2,7 +2,10 @@
 
 import bisect
 import hashlib
+from collections.abc import Callable
 
+import numpy as np
+from jaxtyping import Int, UInt8
 from PIL import Image
 
 from une_jax import images
@@ -42,3 +45,20 @@ class Originals:
 
     def _sha256(self, row: int) -> str:
         return self.zoo.rows.column("sha256")[row].as_py()
+
+
+def squares(
+    zoo: Zoo, source: Source
+) -> Callable[[Int[np.ndarray, " k"], int], UInt8[np.ndarray, "k h w 3"]]:
+    """A function of rows and an edge: their images as models of that size see them.
+
+    Raises:
+        UneError: the first test image is not in the collection, or is another there.
+    """
+    found = Originals(zoo, source)
+
+    def read(rows: np.ndarray, size: int) -> np.ndarray:
+        return np.stack([images.centre_crop(found.image(int(r)), size) for r in rows])
+
+    read(zoo.split("test")[:1], 8)
+    return read

@@ -148,3 +148,19 @@ def test_images_of_another_zoo_are_refused(run, zoos, tmp_path):
     where = ("--images", zoos / "painted", "--out", tmp_path / "out")
     ran = run("stitch", zoos / "faces", *SPLIT, *where)
     assert ran.code == 1 and "not among the images in" in ran.errors[0]
+
+
+def test_the_report_has_a_section_of_them(run, zoos, named, faces, tmp_path):
+    args = ("--only", "roads", "--images", faces, "--judge", "regressor")
+    ran = run("report", zoos / "faces", *args, *named[:4], "--out", tmp_path, "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["left_out"] == {}
+    page = (tmp_path / "index.html").read_text()
+    assert '<section id="roads"><h2>All roads</h2>' in page
+    assert (tmp_path / "roads_rmse.svg").is_file()
+
+
+def test_a_report_without_such_latents_says_so_when_asked(run, built, tmp_path):
+    ran = run("report", built, "--only", "roads", "--out", tmp_path, "--json")
+    assert ran.code == 0, ran.err
+    assert "no VAE, VQVAE, flow, pixel diffusion or GAN" in ran.json["left_out"]["roads"]  # fmt: skip

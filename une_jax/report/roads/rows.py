@@ -10,7 +10,7 @@ from une_jax.errors import UneError
 from une_jax.zoo import Zoo
 
 PART = 2 / 3  # of the train rows, for the maps
-LEAST = {"maps": 8, "probes": 8, "tests": 4}
+LEAST = {"maps": 8, "probes": 4, "tests": 4}
 
 
 class Rows(NamedTuple):
