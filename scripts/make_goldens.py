@@ -46,11 +46,9 @@ from transformers.core_model_loading import revert_weight_conversion
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from scripts import golden_generators  # noqa: E402
+from scripts import golden_gans, golden_generators  # noqa: E402
 from scripts.golden_arrays import Golden, nchw, nhwc, normal  # noqa: E402
-from scripts.reference_inception import Inception  # noqa: E402
 from scripts.reference_lpips import Lpips  # noqa: E402
-from scripts.reference_stylegan2 import StyleGAN2  # noqa: E402
 
 OUT = ROOT / "tests" / "ports" / "goldens"
 DIFFUSERS, TRANSFORMERS = "diffusion_pytorch_model.safetensors", "model.safetensors"
@@ -216,35 +214,6 @@ def lpips_example(model: Any, rng: np.random.Generator) -> Golden:
     b[2] = a[2]
     stages = {f"stage_{i}": nhwc(x) for i, x in enumerate(model.stages(nchw(a)))}
     return {"a": a, "b": b, "distance": model(nchw(a), nchw(b)).numpy(), **stages}
-
-
-def stylegan2_example(model: Any, rng: np.random.Generator) -> Golden:
-    """From z by w, from W+ by styles, truncated, and with constant noise."""
-    z, ws = normal(rng, 2, 6), normal(rng, 2, 6, 8)
-    latents, plus = torch.from_numpy(z), torch.from_numpy(ws)
-    return {
-        "z": z,
-        "ws": ws,
-        "w": model.w(latents).numpy(),
-        "truncated": model.w(latents, 0.5).numpy(),
-        "styles": model.styles(plus).numpy(),
-        "images": nhwc(model(latents)),
-        "images_of_ws": nhwc(model.images(plus)),
-        "noisy": nhwc(model(latents, noisy=True)),
-    }
-
-
-def inception_example(model: Any, rng: np.random.Generator) -> Golden:
-    """Features, and the maps of 6e, of images that differ in more than noise."""
-    images = rng.uniform(-1, 1, (2, 38, 50, 3)).astype(np.float32)
-    images[1] = np.clip(0.2 * images[1] - 0.8, -1, 1)
-    images[1, :19] *= -1
-    maps = model.maps((nchw(images) + 1) / 2)
-    return {
-        "images": images,
-        "mixed_6e": nhwc(maps[2]),
-        "features": maps[3].mean((2, 3)).numpy(),
-    }
 
 
 UNET = {
@@ -430,33 +399,6 @@ def lpips_vgg() -> Any:
     return Lpips("vgg", (4, 6, 8, 8, 4)).spread()
 
 
-def stored(model: Any) -> Any:
-    """With its buffers, as its parameters, at values that float16 holds."""
-    for buffer in model.buffers():
-        if buffer.is_floating_point():
-            buffer.copy_(buffer.half().float())
-    return model
-
-
-def stylegan2() -> Any:
-    """Three blocks, clamped where it shows, with noise."""
-    model = StyleGAN2(
-        z_dim=6,
-        w_dim=8,
-        img_resolution=16,
-        mapping_layers=2,
-        channel_base=128,
-        channel_max=12,
-        conv_clamp=2.5,
-    )
-    return stored(model.spread())
-
-
-def inception() -> Any:
-    """A sixteenth of the channels."""
-    return stored(Inception(16).spread())
-
-
 def main(wanted: Sequence[str]) -> None:
     """Write these goldens, or all."""
     for case, file, model, example, rename in (
@@ -467,6 +409,7 @@ def main(wanted: Sequence[str]) -> None:
         ("vae", DIFFUSERS, vae, vae_example, {}),
         ("vae_old", DIFFUSERS, vae, vae_example, OLD),
         *((*case, {}) for case in golden_generators.CASES),
+        *((*case, {}) for case in golden_gans.CASES),
         ("clip", TRANSFORMERS, clip, clip_example, {}),
         ("clip_text", TRANSFORMERS, clip_text, text_example, {}),
         ("open_clip", OPEN_CLIP, open_clip, open_clip_example, {}),
@@ -476,8 +419,6 @@ def main(wanted: Sequence[str]) -> None:
         ("dinov3", TRANSFORMERS, dinov3, dino_example, {}),
         ("lpips_alex", TRANSFORMERS, lpips_alex, lpips_example, {}),
         ("lpips_vgg", TRANSFORMERS, lpips_vgg, lpips_example, {}),
-        ("stylegan2", TRANSFORMERS, stylegan2, stylegan2_example, {}),
-        ("inception", TRANSFORMERS, inception, inception_example, {}),
     ):
         if wanted and case not in wanted:
             continue
