@@ -1,4 +1,5 @@
-"""The goldens of image generators beside Stable Diffusion: VQModel, UNet2DModel."""
+"""The goldens of image generators beside Stable Diffusion: VQModel, UNet2DModel, Glow,
+DiffuseVAE's ResNet VAE."""
 
 from typing import Any
 
@@ -7,8 +8,11 @@ import torch
 from diffusers import UNet2DModel, VQModel
 
 from scripts.golden_arrays import Golden, nchw, nhwc, normal
+from scripts.reference_glow import Glow, Shape, flat, parts
+from scripts.reference_resnet_vae import ResNetVAE
 
 DIFFUSERS = "diffusion_pytorch_model.safetensors"
+PLAIN = "model.safetensors"
 
 
 def vq() -> Any:
@@ -79,8 +83,65 @@ def ddpm_example(model: Any, rng: np.random.Generator) -> Golden:
     return {"x": x, "t": t, "eps": nhwc(eps)}
 
 
+def glow() -> Any:
+    """Three levels, additive, LU-decomposed, as the stitching paper has them."""
+    return Glow(Shape(n_block=3, size=16))
+
+
+def glow_affine() -> Any:
+    """Scales as well as shifts; whole matrices, but in the last level."""
+    return Glow(Shape(affine=True, conv_lu=False))
+
+
+def glow_example(model: Any, rng: np.random.Generator) -> Golden:
+    """Latents and densities of images; images of white latents, which are decoded."""
+    shape = model.shape
+    images = rng.uniform(-1, 1, (2, shape.size, shape.size, 3)).astype(np.float32)
+    z, log_prob = model(nchw(images) / 2)
+    eps = normal(rng, 2, 3 * shape.size**2)
+    painted = model.back(parts(shape, torch.from_numpy(eps)), white=True)
+    return {
+        "images": images,
+        "z": flat(z).numpy(),
+        "log_prob": log_prob.numpy(),
+        "eps": eps,
+        "painted": 2 * nhwc(painted),
+    }
+
+
+def resnet_vae() -> Any:
+    """Every kind of entry in a block string; other channels on the way back."""
+    return ResNetVAE(
+        16,
+        "16x2,16d2,16t8,8d2,8t4,4x1,4d4,4t1,1x2",
+        "1,1u4,1t4,4x2,4u2,4t8,8,8u2,8t16,16x2",
+        "16:8,8:12,4:16,1:10",
+        "16:6,8:12,4:14,1:10",
+    )
+
+
+def resnet_vae_example(model: Any, rng: np.random.Generator) -> Golden:
+    """Posterior of images, and decoded latents."""
+    images, z = (
+        rng.uniform(-1, 1, (2, 16, 16, 3)).astype(np.float32),
+        normal(rng, 2, 10),
+    )
+    mean, logvar = model.encode(nchw(images) / 2 + 0.5)
+    decoded = model.decode(torch.from_numpy(z)[:, :, None, None])
+    return {
+        "images": images,
+        "mean": mean.flatten(1).numpy(),
+        "logvar": logvar.flatten(1).numpy(),
+        "z": z,
+        "decoded": 2 * nhwc(decoded) - 1,
+    }
+
+
 CASES = (
     ("vq", DIFFUSERS, vq, vq_example),
     ("ddpm", DIFFUSERS, ddpm, ddpm_example),
     ("ddpm_google", DIFFUSERS, ddpm_google, ddpm_example),
+    ("glow", PLAIN, glow, glow_example),
+    ("glow_affine", PLAIN, glow_affine, glow_example),
+    ("resnet_vae", PLAIN, resnet_vae, resnet_vae_example),
 )
