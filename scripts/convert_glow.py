@@ -46,10 +46,10 @@ def main(args: Args) -> None:
     tensors = {k.removeprefix("module."): v for k, v in found.items()}
     try:
         config = config_of(tensors, args.size, args.n_bits)
-    except (KeyError, ValueError, AttributeError, IndexError, TypeError):
-        sys.exit(f"{args.checkpoint} does not hold a Glow of glow-pytorch")
     except CheckpointError as e:
         sys.exit(f"{args.checkpoint}: {e}")
+    except (KeyError, ValueError, AttributeError, IndexError, TypeError):
+        sys.exit(f"{args.checkpoint} does not hold a Glow of glow-pytorch")
     if any(k.endswith(".initialized") and not v for k, v in tensors.items()):
         sys.exit(f"{args.checkpoint} holds a Glow that has not seen an image yet")
     args.out.mkdir(parents=True, exist_ok=True)
