@@ -175,18 +175,20 @@ def _cpu() -> float:
 
 
 def _ours(source: str, rows: dict[str, Any], args: Args) -> dict[str, np.ndarray]:
+    import jax
+
     from une_jax import stitching
 
     x, x_new = rows[source]
-    stitcher, said = stitching.Source(x), {}
+    stitcher, found = stitching.Source(x), {}
     for target, (y, _) in rows.items():
         if target != source:
             alpha = "loo" if args.loo else penalty(source, target)
-            m = stitcher.fit(y, alpha=alpha)
+            found[target] = stitcher.fit(y, alpha=alpha)
             if args.weights:
-                stitching.weight(m).block_until_ready()
-            said[target] = np.asarray(stitching.predict(m, x_new))
-    return said
+                stitching.weight(found[target]).block_until_ready()
+    said = stitching.predict_all(list(found.values()), jax.numpy.asarray(x_new))
+    return dict(zip(found, map(np.asarray, said), strict=True))
 
 
 def _theirs(source: str, rows: dict[str, Any], args: Args) -> dict[str, np.ndarray]:

@@ -197,13 +197,16 @@ def carry(direction: Float[Array, "*m d"], m: Map) -> Float32[Array, "*m e"]:
     >>> (carry(jnp.array([1.0, 0.0, 0.0]), m).round(2) + 0.0).tolist()
     [2.0, 0.0, 0.0]
     """
-    steps = direction.astype(jnp.float32)
-    if m.rows is not None:
-        steps = steps @ m.rows.T
-    if m.dual is not None:
-        flat = steps.reshape(-1, steps.shape[-1])
-        steps = _solve(m, flat.T).T.reshape(steps.shape)
-    return steps @ m.core
+    return _inside(direction, m) @ m.core
+
+
+@jax.default_matmul_precision("float32")
+def inside(m: Map, x: Float[Array, "n d"]) -> Float32[Array, "n k"]:
+    """What of rows the core is given: the same for every map of one solver.
+
+    Works under jit, vmap and grad.
+    """
+    return _inside(x.astype(jnp.float32) - m.mean[None], m)
 
 
 @jax.default_matmul_precision("float32")
@@ -268,6 +271,16 @@ def map_rank(m: Map, *, part: float = 0.9) -> Int32[Array, ""]:
     values = singular_values(m)
     reached = jnp.cumsum(values) >= part * (1 - 1e-6) * values.sum()
     return jnp.argmax(reached).astype(jnp.int32) + 1
+
+
+def _inside(steps: Float[Array, "*m d"], m: Map) -> Float32[Array, "*m k"]:
+    steps = steps.astype(jnp.float32)
+    if m.rows is not None:
+        steps = steps @ m.rows.T
+    if m.dual is None:
+        return steps
+    flat = steps.reshape(-1, steps.shape[-1])
+    return _solve(m, flat.T).T.reshape(steps.shape)
 
 
 def _inverse(r: Float32[Array, "d d"]) -> Float32[Array, "d d"]:

@@ -5,8 +5,9 @@ penalty, on which images. :class:`Source` decomposes the rows mapped from once f
 targets; the maps themselves are :mod:`une_jax.factored`'s.
 """
 
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+import functools as ft
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +17,9 @@ from jaxtyping import Array, Float, Float32, Int, PRNGKeyArray
 from une_jax import factored, least_squares, maps
 from une_jax.errors import UneError
 from une_jax.factored import Map as Map
-
-Rows = np.ndarray | Array
-"""Floats (n, d); what is given is checked here, not by its type."""
+from une_jax.pairing import Rows
+from une_jax.pairing import check_rows as check_rows
+from une_jax.pairing import disjoint as disjoint
 
 KINDS = ("ridge", "ols", "procrustes", "reduced_rank")
 
@@ -44,12 +45,41 @@ carry, predict = jax.jit(factored.carry), jax.jit(factored.predict)
 compose, weight = jax.jit(factored.compose), jax.jit(factored.weight)
 linear = jax.jit(factored.linear)
 map_rank = jax.jit(factored.map_rank, static_argnames="part")
-_gram, _factor, _path = jax.jit(factored.gram), jax.jit(maps.factor), jax.jit(maps.path)
-_solver, _ridge = jax.jit(factored.solver), jax.jit(factored.ridge)
+_gram, _factor = jax.jit(factored.gram), jax.jit(maps.factor)
+_inside = jax.jit(factored.inside)
 _least_squares = jax.jit(factored.least_squares_solver)
-_on_path = jax.jit(factored.on_path)
 _rotation = jax.jit(maps.rotation, static_argnames="scale")
-_low_rank = jax.jit(maps.low_rank, static_argnames="rank")
+
+
+# What comes out of a program as it went in is copied: rows and factors are left out.
+@jax.jit
+def _penalised(of: factored.Gram, alpha: Array) -> factored.Solver:
+    found = factored.solver(of, alpha)
+    return found if found.dual is None else found._replace(rows=jnp.zeros((0, 0)))
+
+
+@jax.jit
+def _ridge(of: factored.Solver, y: Array) -> Map:
+    return factored.ridge(of, y)._replace(rows=None, dual=None)
+
+
+@jax.jit
+def _best(factor: maps.Factor, y: Array, alphas: Array) -> Map:
+    path = maps.path(factor, y, alphas)
+    return factored.on_path(path, path.best)._replace(rows=None)
+
+
+@jax.jit
+@jax.default_matmul_precision("float32")
+def _outside(inside: Array, core: Array, bias: Array) -> Array:
+    return inside @ core + bias[None]
+
+
+@ft.partial(jax.jit, static_argnames="rank")
+def _best_of_rank(factor: maps.Factor, y: Array, alphas: Array, rank: int) -> Map:
+    path = maps.path(factor, y, alphas)
+    left, right = maps.low_rank(path, path.best, rank)
+    return Map(factor.mean, left.T, None, right, path.mean, path.best)
 
 
 class Scores(NamedTuple):
@@ -87,6 +117,7 @@ class Source:
         self._gram: factored.Gram | None = None
         self._solvers: dict[float | None, factored.Solver] = {}
         self._factor: maps.Factor | None = None
+        self._basis: Array | None = None  # of the factor, turned
 
     def fit(
         self,
@@ -134,28 +165,33 @@ class Source:
             return Map(mean, rows, None, right, bias, jnp.float32(jnp.nan))
         unit = max(self.scale, 1e-30)
         absolute = None if isinstance(alpha, str) else alpha * (unit if relative else 1)
-        if kind == "ols" or (kind == "ridge" and absolute == 0):
-            return _ridge(self._solver(None), targets)
-        if kind == "ridge" and absolute is not None:
-            return _ridge(self._solver(absolute), targets)
+        if kind != "reduced_rank" and absolute is not None or kind == "ols":
+            of = self._solver(None if kind == "ols" or absolute == 0 else absolute)
+            rows = None if of.dual is None else of.rows
+            return _ridge(of, targets)._replace(rows=rows, dual=of.dual)
         factor = self._factor = self._factor or _factor(self.x)
         tried = ALPHAS if absolute is None else (absolute / unit,)
-        path = _path(factor, targets, jnp.asarray(tried, jnp.float32) * unit)
-        if rank is None:
-            return _on_path(path, path.best)
-        left, right = _low_rank(path, path.best, rank=rank)
-        return Map(factor.mean, left.T, None, right, path.mean, path.best)
+        alphas = jnp.asarray(tried, jnp.float32) * unit
+        if rank is not None:
+            return _best_of_rank(factor, targets, alphas, rank=rank)
+        found = _best(factor, targets, alphas)
+        if len(found.core) == self.x.shape[1]:
+            return found
+        if self._basis is None:
+            self._basis = factor.basis.T
+        return found._replace(rows=self._basis)
 
     def _solver(self, alpha: float | None) -> factored.Solver:
         """Of this penalty; None is without, by least squares."""
-        if self._gram is None:
-            self._gram = _gram(self.x)
+        self._gram = self._gram or _gram(self.x)
         if alpha not in self._solvers:
-            self._solvers[alpha] = (
-                _least_squares(self._gram)
-                if alpha is None
-                else _solver(self._gram, jnp.float32(alpha))
-            )
+            wide = self._gram.lower is not None
+            if alpha is None and not wide:
+                found = _least_squares(self._gram)
+            else:
+                found = _penalised(self._gram, jnp.float32(alpha or 0))
+            rows = self._gram.rows if wide else found.rows
+            self._solvers[alpha] = found._replace(rows=rows)
         return self._solvers[alpha]
 
 
@@ -179,6 +215,32 @@ def fit(
     return source.fit(
         y, kind=kind, alpha=alpha, relative=relative, rank=rank, scale=scale
     )
+
+
+def predict_all(
+    many: Sequence[Map], x: Float[Array, "n d"]
+) -> list[Float32[Array, "n _"]]:
+    """:func:`predict` of several maps from one :class:`Source`.
+
+    What maps of one penalty have in common, nearly all of the work where there are
+    more dimensions than rows, is done once.
+
+    >>> x = jax.random.normal(jax.random.key(0), (5, 9))
+    >>> source = Source(x)
+    >>> [y.shape for y in predict_all([source.fit(x[:, :k], alpha=1.0) for k in (1, 4)], x)]
+    [(5, 1), (5, 4)]
+    """
+    known: dict[tuple[int, int], Array] = {}
+    found = []
+    for m in many:
+        if m.dual is None:
+            found.append(predict(m, x))
+            continue
+        solver = id(m.rows), id(m.dual)
+        if solver not in known:
+            known[solver] = _inside(m, x)
+        found.append(_outside(known[solver], m.core, m.bias))
+    return found
 
 
 def paper_alpha(source: str, target: str) -> float:
@@ -238,83 +300,6 @@ def random_encoder(
     """
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(ids)
     return jax.vmap(lambda k: jax.random.normal(k, (dimensions,), jnp.float32))(keys)
-
-
-def disjoint(**sets: Iterable[Any]) -> None:
-    """Raises UneError where two sets of keys have one in common.
-
-    A probe tested on images that the map was fitted to says more than there is.
-
-    >>> disjoint(map=["a", "b"], test=["c"])
-    >>> disjoint(map=[1, 2, 3], probe=[4], test=[2, 3, 5])
-    Traceback (most recent call last):
-    ...
-    une_jax.errors.UneError: map and test have 2 images in common: keep them apart
-    """
-    known = {name: set(_listed(keys)) for name, keys in sets.items()}
-    names = list(known)
-    for i, first in enumerate(names):
-        for second in names[i + 1 :]:
-            shared = len(known[first] & known[second])
-            if shared:
-                images = "1 image" if shared == 1 else f"{shared} images"
-                raise UneError(
-                    f"{first} and {second} have {images} in common: keep them apart"
-                )
-
-
-def check_rows(
-    x: Rows,
-    y: Rows | None = None,
-    *,
-    x_keys: Iterable[Any] | None = None,
-    y_keys: Iterable[Any] | None = None,
-    names: tuple[str, str] = ("x", "y"),
-    least: int = 2,
-) -> None:
-    """Raises UneError unless ``x`` (and ``y``) can be mapped from (and to).
-
-    Args:
-        x_keys, y_keys: what image each row is of, where that is known.
-        names: what the message calls the two.
-        least: how many rows there must be.
-
-    Raises:
-        UneError: for values that are not finite, fewer rows than ``least``, different
-            numbers of rows, or rows of different images or in a different order.
-
-    >>> check_rows(np.zeros((3, 2)), np.zeros((3, 1)), x_keys="abc", y_keys="acb")
-    Traceback (most recent call last):
-    ...
-    une_jax.errors.UneError: row 1 is of b in x, of c in y: give pairs in one order
-    """
-    for name, rows in zip(names, (x, y), strict=True):
-        if rows is None:
-            continue
-        if rows.ndim != 2 or 0 in rows.shape:
-            raise UneError(f"{name} has shape {rows.shape}; give rows of latents")
-        bad = int((~np.isfinite(np.asarray(rows))).any(axis=1).sum())
-        if bad:
-            raise UneError(f"{name} has {bad} of {len(rows)} rows that are not finite")
-        if len(rows) < least:
-            raise UneError(f"a map needs at least {least} rows; {name} has {len(rows)}")
-    if y is not None and len(x) != len(y):
-        raise UneError(
-            f"{names[0]} has {len(x)} rows, {names[1]} has {len(y)}: give pairs"
-        )
-    if x_keys is None or y_keys is None:
-        return
-    for i, (a, b) in enumerate(zip(_listed(x_keys), _listed(y_keys), strict=False)):
-        if a != b:
-            raise UneError(
-                f"row {i} is of {a} in {names[0]}, of {b} in {names[1]}: "
-                "give pairs in one order"
-            )
-
-
-def _listed(keys: Iterable[Any]) -> list[Any]:
-    """Arrays as numbers, which hash and print as such."""
-    return keys.tolist() if isinstance(keys, np.ndarray | Array) else list(keys)
 
 
 def _over(a: Array, b: Array) -> Array:

@@ -51,6 +51,19 @@ def test_one_source_serves_targets_and_penalties(shape):
 
 
 @shapes
+def test_maps_of_one_source_share_its_rows_and_what_is_said_of_new_ones(shape):
+    x, y = pairs(shape)
+    source = Source(x)
+    many = [source.fit(t, alpha=a) for t, a in ((y, 1.0), (y[:, :2], 1.0), (y, 3.0))]
+    many += [source.fit(y), source.fit(y, kind="procrustes"), source.fit(y, kind="ols")]
+    for m, said in zip(many, stitching.predict_all(many, jnp.asarray(x[:7])), strict=True):  # fmt: skip
+        near(said, predict(m, jnp.asarray(x[:7])), 1e-6)
+    if shape == DUAL:  # not copies, which are large
+        assert many[0].rows is many[2].rows and many[0].dual is many[1].dual
+        assert many[3].rows is source.fit(2 * y).rows
+
+
+@shapes
 def test_chooses_the_penalty_that_sklearns_ridgecv_chooses(shape):
     x, y = pairs(shape, noise=3)
     source = Source(x)
