@@ -263,9 +263,14 @@ def resized(images: Float[Array, "b h w c"]) -> Float[Array, "b 299 299 c"]:
 
 @ft.lru_cache(maxsize=64)
 def _linear(n: int, m: int) -> Float[np.ndarray, "m n"]:
-    """The weights of n samples in each of m: the two beside it, or one at an edge."""
-    at = ((np.arange(m) + 0.5) * (n / m) - 0.5).clip(0, n - 1)
-    return np.maximum(0, 1 - np.abs(at[:, None] - np.arange(n))).astype(np.float32)
+    """The weights of n samples in each of m: the two beside it, or one at an edge.
+
+    In float32, as torch: its rounding of a place is the largest error there is here.
+    """
+    step = np.float32(n / m)
+    at = (np.arange(m, dtype=np.float32) + np.float32(0.5)) * step - np.float32(0.5)
+    apart = np.abs(at.clip(0, n - 1)[:, None] - np.arange(n, dtype=np.float32)[None])
+    return np.maximum(0, 1 - apart)
 
 
 def _max_pool(x: Array, stride: int) -> Array:

@@ -180,7 +180,7 @@ class Synthesis(nnx.Module):
     ) -> Float[Array, "b h w c"]:
         """Images of what ``styles`` gives."""
         sizes = [layer.affine.n_out for _, b in self._blocks for layer in b.layers]
-        if styles.ndim != 2 or styles.shape[1] != sum(sizes):
+        if styles.shape[1] != sum(sizes):
             raise ValueError(
                 f"styles of shape {styles.shape}: this generator takes (b, {sum(sizes)})"
             )
