@@ -16,7 +16,19 @@ import pytest
 from golden import arrays, folder
 from jax import export
 
-from ports import clip, ddpm, dino, dinov2, dinov3, lpips, unet, vae, vq
+from ports import (
+    clip,
+    ddpm,
+    dino,
+    dinov2,
+    dinov3,
+    inception,
+    lpips,
+    stylegan2,
+    unet,
+    vae,
+    vq,
+)
 from ports.conditioning import Condition
 from ports.port import define
 
@@ -107,6 +119,9 @@ PROGRAMS: dict[str, Callable[[], Program]] = {
     "dinov2 registers": lambda: of_golden(dinov2, "dinov2_registers", SQUARE),
     "dinov3": lambda: of_golden(dinov3, "dinov3", SQUARE),
     "dinov3 bf16": lambda: of_golden(dinov3, "dinov3", SQUARE, **BFLOAT16),
+    "stylegan2": lambda: of_golden(stylegan2, "stylegan2", ("z",)),
+    "stylegan2 bf16": lambda: of_golden(stylegan2, "stylegan2", ("z",), **BFLOAT16),
+    "inception": lambda: of_golden(inception, "inception", ("images",)),
     "lpips alex": lambda: of_golden(lpips, "lpips_alex", ("a", "b")),
     "lpips vgg": lambda: of_golden(lpips, "lpips_vgg", ("a", "b")),
     "lpips vgg bf16": lambda: of_golden(lpips, "lpips_vgg", ("a", "b"), **BFLOAT16),

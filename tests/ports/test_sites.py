@@ -9,7 +9,18 @@ import pytest
 from closeness import rel
 from golden import arrays, folder
 
-from ports import clip, ddpm, dino, dinov2, dinov3, lpips, unet, vae, vq
+from ports import (
+    clip,
+    ddpm,
+    dino,
+    dinov2,
+    dinov3,
+    lpips,
+    stylegan2,
+    unet,
+    vae,
+    vq,
+)
 from ports.sites import SiteError
 
 
@@ -45,6 +56,10 @@ def lpips_case():
     return lpips.load(folder("lpips_vgg")), (g["a"], g["b"])
 
 
+def stylegan2_case():
+    return stylegan2.load(folder("stylegan2")), (arrays("stylegan2")["z"],)
+
+
 VIT = ["block.0", "block.1", "norm"]
 
 CASES = {
@@ -68,6 +83,7 @@ CASES = {
     "dino": (ft.partial(dino_case, dino, "dino"), VIT),
     "dinov2": (ft.partial(dino_case, dinov2, "dinov2_registers"), VIT),
     "dinov3": (ft.partial(dino_case, dinov3, "dinov3"), VIT),
+    "stylegan2": (stylegan2_case, ["mapping", "block.4", "block.8", "block.16"]),
     "lpips": (lpips_case, [f"stage.{i}" for i in range(5)]),
 }
 
