@@ -43,8 +43,8 @@ class Args:
 
     out: Path
     """folder for faces, zoos, the page and results.md"""
-    models: Path | None = None
-    """folder of the families' members (default: the built-in ones)"""
+    models: Path
+    """folder of the families' members, as scripts/train_miniature.py writes them"""
     faces: int = 3000
     """how many faces, and how many images of the GAN's"""
     steps: int = 50
@@ -117,12 +117,10 @@ def _synthetic(args: Args, families: Sequence[str]) -> dict[str, Any]:
 
 
 def _spec(args: Args, name: str) -> str:
-    return name if args.models is None else f"{name}={args.models / name}"
+    return f"{name}={args.models / name}"
 
 
 def _located(args: Args, views: Sequence[str]) -> list[str]:
-    if args.models is None:
-        return []
     own = (*FAMILIES, GAN)
     bases = {view: view.removesuffix(".eps") for view in views}
     return [f"{v}={args.models / base}" for v, base in bases.items() if base in own]
@@ -142,14 +140,17 @@ def _along(args: Args, faces: Path) -> str:
     anchor = _spec(args, ANCHOR)
     Build(images=faces, generator=(*specs, anchor), out=out / "zoo").run()
     opened = zoo.open(out / "zoo")
-    result = Stitch(
-        zoo=out / "zoo",
-        source=(*at, ANCHOR),
-        generator=(*specs, *_located(args, [ANCHOR])),
-        pictures=0,
-        out=out / "roads",
-    ).run()
-    pairs = {(r["source"], r["target"]): r for r in result["pairs"]}
+    pairs: dict[tuple[str, str], Row] = {}
+    for sources, targets in (((*at,), (ANCHOR,)), ((ANCHOR,), (*at,))):
+        found = Stitch(
+            zoo=out / "zoo",
+            source=sources,
+            target=targets,
+            generator=(*specs, *_located(args, [ANCHOR])),
+            pictures=0,
+            out=out / "roads",
+        ).run()
+        pairs |= {(r["source"], r["target"]): r for r in found["pairs"]}
     rows: list[Row] = []
     for name, n in zip(at, seen, strict=True):
         auc = np.asarray(probing.probe_view(opened, name).metrics.auc)

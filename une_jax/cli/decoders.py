@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from une_jax.cli.names import resolve
+from une_jax.cli.settings import settings_of
 from une_jax.errors import UneError
 from une_jax.zoo import View, Zoo
 
@@ -29,11 +31,44 @@ def decodable(view: View, opened: Zoo) -> bool:
 
 def family_word(view: View) -> str:
     """The family of a view's model: that of ``Ways.kind``, "latent diffusion" for noise,
-    "VAE" for a pipeline's clean latents, "encoder"."""
+    "clean latents" for a pipeline's, "encoder"."""
     if view.kind == "latent":
         return str(view.config.get("family", "latent"))
-    words = {"generator": "latent diffusion", "control": "VAE", "encoder": "encoder"}
+    words = {
+        "generator": "latent diffusion",
+        "control": "clean latents",
+        "encoder": "encoder",
+    }
     return words.get(view.kind, view.kind)
+
+
+def require_found(opened: Zoo, view: View, sources: Mapping[str, str]) -> None:
+    """Before any work: that there is a way to the view's model, by ``sources`` or name.
+
+    Raises:
+        UneError: there is none; it says what to do.
+    """
+    try:
+        resolve(_source(view, sources) or view.model_id)
+        if view.kind != "latent":
+            settings_of(_noise(opened, view))
+    except UneError as error:
+        raise UneError(
+            f"view {view.name!r}: {error} (say where its model is with --generator "
+            f"{view.name}=PATH_OR_ID)"
+        ) from error
+
+
+def _source(view: View, sources: Mapping[str, str]) -> str | None:
+    """What is said of the view, or of the one that its model is named by."""
+    suffix = ".x0" if view.kind == "control" else str(view.settings.get("suffix", ""))
+    return sources.get(view.name, sources.get(view.name.removesuffix(suffix)))
+
+
+def _noise(opened: Zoo, view: View) -> View:
+    """The generator view of a noise view itself, or of clean latents."""
+    base = view.name.removesuffix(".x0") if view.kind == "control" else view.name
+    return next(v for v in opened.manifest.views if v.name == base)
 
 
 def decoder_of(
@@ -51,7 +86,7 @@ def decoder_of(
         raise UneError(f"view {view.name!r} cannot be decoded to images")
     from une_jax.report.roads.pictures import Decoder
 
-    source = sources.get(view.name)
+    source = _source(view, sources)
     if view.kind == "latent":
         from une_jax.cli.family import family_of_view
 
@@ -60,9 +95,7 @@ def decoder_of(
     else:
         from une_jax.cli.generator import generator_of_view
 
-        base = view.name.removesuffix(".x0") if view.kind == "control" else view.name
-        noise = next(v for v in opened.manifest.views if v.name == base)
-        generator = generator_of_view(noise, source or sources.get(base), rows=rows)
+        generator = generator_of_view(_noise(opened, view), source, rows=rows)
         size = generator.size
         run = generator.paint if view.kind == "control" else generator.decode
 

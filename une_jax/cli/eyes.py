@@ -1,5 +1,6 @@
 """What looks at decoded images: LPIPS, an encoder's features, Inception's, a judge."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,8 @@ if TYPE_CHECKING:
     from une_jax.report.effects import Distance
     from une_jax.report.roads.pictures import Eyes
 
-PAIRS = 64  # images that a network compares or reads at once
+PAIRS = 64  # images that a network compares or reads at once, at most
+PIXELS = 2**20  # and of larger images, these
 
 
 def eyes_of(
@@ -22,14 +24,15 @@ def eyes_of(
     inception: Path | None,
     features: str | None,
     judge: str | None,
-    smallest: int,
+    sizes: Sequence[int],
+    faces: bool = False,
 ) -> "Eyes":
     """Those that are asked for, and by default the zoo's own.
 
-    ``features`` is VIEW or VIEW=PATH_OR_ID of an encoder view (default: the first whose
-    model is found), whose embeddings are compared as FID compares Inception's. The judge
-    is there where images have attributes. ``smallest`` is the least edge of what is to
-    be seen.
+    ``features`` is VIEW or VIEW=PATH_OR_ID of an encoder view (default: the first, where
+    its model is found), whose embeddings are compared as FID compares Inception's. The
+    judge is there where images have attributes. ``sizes`` are the edges of what is to be
+    seen; ``faces`` says that they are miniature faces, whatever their size.
 
     Raises:
         UneError: something that is asked for is not there, or cannot see these images.
@@ -38,7 +41,7 @@ def eyes_of(
     from une_jax.miniature import render
     from une_jax.report.roads.pictures import Eyes
 
-    distances = {} if lpips is None else {"LPIPS": lpips_of(lpips, smallest)}
+    distances = {} if lpips is None else {"LPIPS": lpips_of(lpips, min(sizes))}
     clouds: dict[str, Any] = {}
     if inception is not None:
         clouds["Inception"] = inception_of(inception)
@@ -46,7 +49,7 @@ def eyes_of(
     found = None
     if opened.attribute_names:
         try:
-            found = judge_of(opened, judge, render.SIZE)
+            found = judge_of(opened, judge, render.SIZE if faces else max(sizes))
         except UneError:
             if judge is not None:
                 raise
@@ -88,12 +91,7 @@ def inception_of(folder: Path) -> Any:
         return port.apply(params, images.to_signed(x))
 
     def features(x: np.ndarray) -> np.ndarray:
-        parts = []
-        for start in range(0, len(x), PAIRS):
-            part = x[start : start + PAIRS]
-            full = np.pad(part, ((0, PAIRS - len(part)), (0, 0), (0, 0), (0, 0)))
-            parts.append(np.asarray(run(port.params, jnp.asarray(full)))[: len(part)])
-        return np.concatenate(parts)
+        return _in_parts(lambda part: run(port.params, jnp.asarray(part)), x)
 
     return features
 
@@ -117,13 +115,7 @@ def lpips_of(folder: Path, size: int) -> "Distance":
         return port.apply(params, images.to_signed(a), images.to_signed(b))
 
     def distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        parts = []
-        for start in range(0, len(a), PAIRS):
-            pair = [x[start : start + PAIRS] for x in (a, b)]
-            n = len(pair[0])
-            full = [np.pad(x, ((0, PAIRS - n), (0, 0), (0, 0), (0, 0))) for x in pair]
-            parts.append(np.asarray(far(port.params, *map(jnp.asarray, full)))[:n])
-        return np.concatenate(parts)
+        return _in_parts(lambda *pair: far(port.params, *map(jnp.asarray, pair)), a, b)
 
     nothing = np.zeros((1, size, size, 3), np.uint8)
     try:
@@ -131,3 +123,15 @@ def lpips_of(folder: Path, size: int) -> "Distance":
     except ValueError as error:
         raise UneError(f"--lpips: {error}") from error
     return distance
+
+
+def _in_parts(run: Callable[..., Any], *images: np.ndarray) -> np.ndarray:
+    """``run`` over batches of one length, so that nothing is compiled twice."""
+    edge, parts = images[0].shape[1], []
+    size = min(PAIRS, max(1, PIXELS // edge**2))
+    for start in range(0, len(images[0]), size):
+        some = [x[start : start + size] for x in images]
+        n = len(some[0])
+        full = [np.pad(x, ((0, size - n), (0, 0), (0, 0), (0, 0))) for x in some]
+        parts.append(np.asarray(run(*full))[:n])
+    return np.concatenate(parts)

@@ -74,7 +74,7 @@ class Family:
             for view in self.views
         }
         if self.draws:
-            self._require_own(pixels, rows, arrays[self.name])
+            self._require_own(pixels, rows, out[""])
         return Output(arrays=arrays)
 
     def decode(
@@ -130,9 +130,11 @@ class Family:
         self, pixels: np.ndarray, rows: np.ndarray, latents: np.ndarray
     ) -> None:
         again = self.decode(self.name, latents)
-        apart = np.abs(again.astype(int) - pixels.astype(int)).max(axis=(1, 2, 3))
-        read = pixels.any(axis=(1, 2, 3))  # black: a file that could not be read
-        for i in np.flatnonzero((apart > SAME) & read):
+        for i, (image, own) in enumerate(zip(pixels, again, strict=True)):
+            apart = np.abs(image.astype(np.int16) - own).max()
+            # Black: a file that could not be read.
+            if apart <= SAME or not image.any():
+                continue
             raise UneError(
                 f"{self.name} has no encoder, and image {rows[i]} is not what it paints "
                 f"from seed {self.seed + rows[i]}: build from a folder of une-jax "

@@ -1,10 +1,9 @@
 """``une-jax stitch``: every view mapped into every other, decoded there, and measured."""
 
-import math
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,14 +13,14 @@ import tyro
 
 from une_jax import zoo as zoos
 from une_jax.cli.course import Course
-from une_jax.cli.decoders import decodable, decoder_of, family_word
+from une_jax.cli.decoders import decodable, decoder_of, family_word, require_found
 from une_jax.cli.options import OWN_DEFAULT, Json
 from une_jax.errors import UneError
 from une_jax.zoo import View, Zoo
 from une_jax.zoo.atomic import make_folder, write_bytes_atomically
 
 if TYPE_CHECKING:
-    from une_jax.report.roads.pictures import Decoder
+    from une_jax.report.roads.pictures import Decoder, Eyes
     from une_jax.report.roads.places import Originals, Place
     from une_jax.report.roads.study import Study
 
@@ -101,32 +100,37 @@ class Stitch:
         places = self._places(opened)
         views: dict[str, View] = {}
         for place in places:
-            views |= {
-                v.name: v for v in place.zoo.manifest.views if v.name not in views
-            }
+            for view in place.zoo.manifest.views:
+                _require_same(views.setdefault(view.name, view), view)
         sources, targets = self._chosen(views, places)
         families = {name: family_word(view) for name, view in views.items()}
-        models = self._models(views)
+        models, attributes = self._models(views), self._attributes(opened)
         homes = {name: next(p.zoo for p in places if name in p.zoo.views) for name in views}  # fmt: skip
 
         def load(target: str) -> "Decoder":
             rows = max(self.pictures, 1)
             return decoder_of(homes[target], views[target], models, rows=rows)
 
+        if self.pictures:
+            for target in targets:
+                require_found(homes[target], views[target], models)
+        eyes = self._eyes(opened, [views[target] for target in targets])
         wanted = studies.Wanted(
             sources=sources,
             targets=targets,
             how=studies.How(
-                kind=self.kind, paper=self.paper, rank=self.rank, families=families
+                kind=self.kind,
+                paper=self.paper,
+                rank=self.rank,
+                families=families,
+                models={name: view.weights_sha256 for name, view in views.items()},
             ),
             pictures=self.pictures,
-            attributes=self._attributes(opened),
+            attributes=attributes,
         )
         phases = SECONDS if self.pictures else {k: v for k, v in SECONDS.items() if k != "pictures"}  # fmt: skip
         with Course(phases, what="stitch") as course:
-            study = studies.run(
-                places, wanted, load, self._eyes(opened), _teller(course)
-            )
+            study = studies.run(places, wanted, load, eyes, _teller(course))
         return self._written(study, opened, time.monotonic() - start)
 
     def text(self, result: dict[str, Any]) -> str:
@@ -142,7 +146,7 @@ class Stitch:
                 "",
                 "R² is of latents, RMSE and SSIM of decoded images; match and κ compare "
                 "the target's probes on\nmapped and own latents, `accuracy` is their "
-                "change in %; factors: true scores read off the image.",
+                "change in %; factors: attributes read off the image.",
                 *(f"{c['']}: {c['the paper']} ({c['here']})" for c in result["claims"]),
                 f"page: {result['page']}",
             ]
@@ -252,20 +256,20 @@ class Stitch:
             return tuple(there[resolve(there, name)] for name in self.attribute)
         return tuple(name for name in EDITED if name in there)
 
-    def _eyes(self, opened: Zoo) -> Any:
+    def _eyes(self, opened: Zoo, targets: Sequence[View]) -> "Eyes":
         from une_jax.cli.eyes import eyes_of
         from une_jax.report.roads.pictures import Eyes
 
         if not self.pictures:
             return Eyes()
-        sizes = [v.config.get("size", math.inf) for v in opened.manifest.views]
         return eyes_of(
             opened,
             lpips=self.lpips,
             inception=self.inception,
             features=self.features,
             judge=self.judge,
-            smallest=int(min(s for s in sizes if s)),
+            sizes=[int(view.config["size"]) for view in targets],
+            faces=self.truth is not None,
         )
 
     def _written(self, study: "Study", opened: Zoo, seconds: float) -> dict[str, Any]:
@@ -275,7 +279,7 @@ class Stitch:
         from une_jax.report.sections import roads, summary
 
         chapter = roads.write(study)
-        lead = f"{opened.rows.num_rows} images; `{_command()}`".replace("`", "")
+        lead = f"{opened.rows.num_rows} images; {_command()}"
         sections = [c.section for c in (summary.write([chapter]), chapter)]
         make_folder(self.out)
         for name, data in chapter.files.items():
@@ -294,6 +298,24 @@ class Stitch:
         }
         write_bytes_atomically(self.out / "stitch.json", to_json(result).encode())
         return result
+
+
+def _require_same(first: View, view: View) -> None:
+    """Of two zoos, views of one name are of one model under the same settings."""
+    same = (
+        first.weights_sha256 == view.weights_sha256
+        and first.shape == view.shape
+        and _but_seed(first.settings) == _but_seed(view.settings)
+    )
+    if not same:
+        raise UneError(
+            f"view {view.name!r} of the synthetic zoo is of another model, or was made "
+            "under other settings, than that of the first: build both alike"
+        )
+
+
+def _but_seed(settings: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in settings.items() if k != "seed"}
 
 
 def _originals(opened: Zoo, folder: Path | None) -> "Originals | None":

@@ -28,7 +28,7 @@ class Synthesize:
     """
 
     generator: str
-    """PATH_OR_ID or a built-in name (mini-gan) of a GAN, flow, VAE or pixel diffusion"""
+    """PATH_OR_ID of a GAN, flow, VAE or pixel diffusion model"""
     out: Path
     """folder for the images"""
     n: int = 1000
@@ -87,7 +87,7 @@ class Synthesize:
         """Marks the folder; refuses one that holds anything but these images."""
         mark = self.out / MARK
         if mark.is_file():
-            if json_.loads(mark.read_text()) != asked:
+            if mark.read_text() != _said(asked):
                 raise UneError(
                     f"{self.out} holds other images (see {mark}); choose another --out"
                 )
@@ -95,4 +95,8 @@ class Synthesize:
         if self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
             raise UneError(f"{self.out} is not an empty folder; choose another --out")
         make_folder(self.out)
-        write_bytes_atomically(mark, (json_.dumps(asked, indent=2) + "\n").encode())
+        write_bytes_atomically(mark, _said(asked).encode())
+
+
+def _said(asked: dict[str, Any]) -> str:
+    return json_.dumps(asked, indent=2) + "\n"

@@ -124,6 +124,7 @@ def test_another_kind_of_map(run, zoos, tmp_path):
         (("--source", "sd"), "--source sd: there are the views vq, flow, flow.eps, eyes"),
         (("--target", "eyes"), "--target eyes: it cannot be decoded to images; those that can: vq, flow, flow.eps"),
         (("--source", "eyes"), "none of eyes can be decoded: build the zoo with --generator"),
+        (("--source", "vq", "--target", "vq", "--pictures", "0"), "no view can be mapped to another"),
         (("--maps", "3"), "3 rows for maps, where 8 are needed"),
         (("--maps", "0"), "--maps 0: use 1 or more"),
         (("--pictures", "1"), "--pictures 1: use 0 for none, or 2 or more"),
@@ -132,9 +133,9 @@ def test_another_kind_of_map(run, zoos, tmp_path):
         (("--paper", "--kind", "ols"), "--paper has penalties for --kind ridge alone"),
         (("--generator", "vq"), "--generator vq: write VIEW=PATH_OR_ID with one of vq"),
         (("--images", "nowhere"), "--images nowhere: there is nothing"),
+        ((), "view 'vq': 'vq' is neither a folder nor a built-in name"),
         (("--synthetic-images", "."), "--synthetic-images needs --synthetic ZOO"),
         (("--attribute", "Smilling"), "unknown attribute 'Smilling'; did you mean Smiling?"),
-        (("--features", "vq"), "--features vq: "),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_in_one_line(run, zoos, tmp_path, args, why):
@@ -151,7 +152,8 @@ def test_images_of_another_zoo_are_refused(run, zoos, tmp_path):
 
 
 def test_the_report_has_a_section_of_them(run, zoos, named, faces, tmp_path):
-    args = ("--only", "roads", "--images", faces, "--judge", "regressor")
+    args = ("--only", "roads", "--images", faces)
+    args += ("--truth", faces / "truth.safetensors", "--judge", "regressor")
     ran = run("report", zoos / "faces", *args, *named[:4], "--out", tmp_path, "--json")
     assert ran.code == 0, ran.err
     assert ran.json["left_out"] == {}
@@ -164,3 +166,20 @@ def test_a_report_without_such_latents_says_so_when_asked(run, built, tmp_path):
     ran = run("report", built, "--only", "roads", "--out", tmp_path, "--json")
     assert ran.code == 0, ran.err
     assert "no VAE, VQVAE, flow, pixel diffusion or GAN" in ran.json["left_out"]["roads"]  # fmt: skip
+
+
+def test_features_are_an_encoders(run, zoos, named, tmp_path):
+    args = (*named[:4], *SPLIT, "--features", "vq", "--out", tmp_path / "out")
+    ran = run("stitch", zoos / "faces", *args)
+    assert ran.code == 1 and "has no such encoder view" in ran.errors[0]
+
+
+def test_zoos_of_different_models_are_refused(run, zoos, models, named, tmp_path):
+    """By one name, but other weights."""
+    other = tiny_families.write_vq(tmp_path / "vq", seed=9)
+    specs = (f"vq={other}", f"gan={models['gan']}")
+    ran = run("build", "--images", zoos / "painted", "--generator", *specs, "--seed", SEED, "--out", tmp_path / "zoo")  # fmt: skip
+    assert ran.code == 0, ran.err
+    args = ("--synthetic", tmp_path / "zoo", *named, *SPLIT)
+    ran = run("stitch", zoos / "faces", *args, "--out", tmp_path / "out")
+    assert ran.code == 1 and "view 'vq' of the synthetic zoo is of another model" in ran.errors[0]  # fmt: skip

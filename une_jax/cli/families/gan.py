@@ -2,20 +2,20 @@
 
 from ports import stylegan2
 from ports.checkpoint import locate, sha256
-from une_jax.cli.batches import DTYPES
 from une_jax.cli.families.ways import Latent, Place, Ways
 from une_jax.cli.settings import Settings
+from une_jax.errors import UneError
 
 CLASSES = ("StyleGAN2",)
 
 
 def ways(place: Place, name: str, settings: Settings) -> Ways:
-    """Of StyleGAN2. Row i is the image of seed ``--seed`` + i, as ``une-jax synthesize``
+    """Of StyleGAN2, float32 whatever else is not. Row i is the image of seed ``--seed`` + i, as ``une-jax synthesize``
     names its files; z is numpy's RandomState(seed).randn, as in the published lists."""
     del name
-    port = stylegan2.load(
-        place.source, revision=place.revision, dtype=DTYPES[settings.dtype]
-    )
+    if settings.seed < 0:
+        raise UneError(f"--seed {settings.seed}: a GAN's seeds are 0 or more")
+    port = stylegan2.load(place.source, revision=place.revision)
 
     def encode(params, batch):
         z = batch["z"]

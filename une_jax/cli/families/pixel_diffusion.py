@@ -34,7 +34,15 @@ def ways(place: Place, name: str, settings: Settings) -> Ways:
         raise UneError(
             f"{place.source} says sample_size {size}: say one edge with --size"
         )
-    shape = (config.in_channels, size, size)
+    factor = 2 ** (len(config.block_out_channels) - 1)
+    if size % factor:
+        raise UneError(f"--size {size} is not a multiple of {factor}, as {place.source} needs")  # fmt: skip
+    if (config.in_channels, config.out_channels) != (3, 3):
+        raise UneError(
+            f"{place.source} takes {config.in_channels} channels and gives "
+            f"{config.out_channels}: only images of 3 can be encoded"
+        )
+    shape = (3, size, size)
     return Ways(
         kind="pixel diffusion",
         size=size,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from une_jax import sources
-from une_jax.cli.decoders import decodable, decoder_of, family_word
+from une_jax.cli.decoders import decodable, decoder_of, family_word, require_found
 from une_jax.cli.eyes import eyes_of
 from une_jax.report.chapter import Chapter
 from une_jax.report.originals import squares
@@ -40,17 +40,23 @@ def write(
     wanted = Wanted(
         sources=list(views),
         targets=[n for n, v in views.items() if decodable(v, opened)],
-        how=How(families={n: family_word(v) for n, v in views.items()}),
+        how=How(
+            families={n: family_word(v) for n, v in views.items()},
+            models={n: v.weights_sha256 for n, v in views.items()},
+        ),
         pictures=PICTURES,
     )
-    sizes = [size for v in views.values() if (size := v.config.get("size"))]
+    targets = [views[name] for name in wanted.targets]
+    for view in targets:
+        require_found(opened, view, models)
     eyes = eyes_of(
         opened,
         lpips=None,
         inception=None,
         features=None,
         judge=judge,
-        smallest=min(sizes),
+        sizes=[int(view.config["size"]) for view in targets],
+        faces=subject.scores is not None,
     )
 
     def load(target: str) -> Decoder:

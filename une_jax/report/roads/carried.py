@@ -15,6 +15,7 @@ from une_jax.report.tables import Row
 STEPS = (-2.0, 2.0)  # of the target's own difference of class means
 RANDOM = "a random direction"
 OWN = "its own"
+SHOWN = 8  # images of each origin that are kept to be seen
 
 
 class Carried(NamedTuple):
@@ -65,7 +66,7 @@ def _made(
     at = judge.names.index(attribute)
     others = np.arange(len(judge.names)) != at
     rows: list[Row] = []
-    strips = {"as it is": decoder.decode(start)}
+    strips = {"as it is": decoder.decode(start[:SHOWN])}
     for origin, move in moves.items():
         low, high = (decoder.decode(start + amount * move[None]) for amount in STEPS)
         change = read(judge, high) - read(judge, low)
@@ -79,7 +80,7 @@ def _made(
                 "cosine to own": _cosine(move, moves[OWN]),
             }
         )
-        strips[origin] = high
+        strips[origin] = high[:SHOWN].copy()
     return Carried(rows, strips)
 
 

@@ -23,7 +23,7 @@ MEASURES: dict[str, tuple[str, float | None, float | None]] = {
     "rmse": ("RMSE of pixels from 0 to 1", 0.0, None),
     "ssim": ("SSIM", 0.0, 1.0),
     "psnr": ("PSNR, dB", 0.0, None),
-    "factor R²": ("true factors read off the image, squared correlation", 0.0, 1.0),
+    "factor R²": ("attributes read off the image, squared correlation", 0.0, 1.0),
 }
 
 
@@ -47,16 +47,16 @@ def heatmap(rows: Sequence[Row], measure: str) -> Drawing | None:
 
 
 def factors(table: Sequence[Row], names: Sequence[str]) -> Drawing:
-    """Which attribute survives which road: attributes down, roads across."""
+    """Which attribute survives which road: roads down, attributes across."""
     roads = list(dict.fromkeys((str(r["source"]), str(r["target"])) for r in table))
-    values = np.full((len(names), len(roads)), np.nan)
+    values = np.full((len(roads), len(names)), np.nan)
     for row in table:
-        at = names.index(str(row["attribute"])), roads.index((str(row["source"]), str(row["target"])))  # fmt: skip
-        values[at] = float(row["R²"] or 0.0)
+        road = str(row["source"]), str(row["target"])
+        values[roads.index(road), names.index(str(row["attribute"]))] = float(row["R²"] or 0)  # fmt: skip
     labels = [f"{a} → {b}" for a, b in roads]
-    return figures.heatmap(
-        values, names, labels, label="squared correlation with the truth", low=0.0, high=1.0
-    )  # fmt: skip
+    columns = [name.replace("_", " ") for name in names]
+    label = "squared correlation with its score"
+    return figures.heatmap(values, labels, columns, label=label, low=0.0, high=1.0)
 
 
 def grid(

@@ -29,7 +29,7 @@ def table(
     known = {
         (s.place.name, s.source, s.target): s
         for s in stitched
-        if s.source not in BASELINES
+        if s.source not in BASELINES and not how.same(s.source, s.target)
     }
     rows: list[Row] = []
     onward = sorted(known, key=lambda at: (at[0], at[1]))

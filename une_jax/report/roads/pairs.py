@@ -2,7 +2,7 @@
 target's own probes read that."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import jax
@@ -28,6 +28,7 @@ USUAL_LASSO = 0.02  # penalty of the probes for families that the paper has not
 # A family as `Ways.kind` names it -> as the paper does.
 WORDS = {"pixel diffusion": "dm", "flow": "nf", "VAE": "vae", "VQVAE": "vqvae", "GAN": "gan"}  # fmt: skip
 REPLICATES = 1000
+RANKED = 3000  # rows and dimensions
 
 _fit_probe = jax.jit(probes.fit, static_argnames="components")
 _fit_lasso = jax.jit(lasso.fit)
@@ -47,12 +48,20 @@ class How:
             of a map has the least leave-one-out error, and probes are logistic.
         rank: of reduced-rank maps.
         families: the family of each view, as ``Ways.kind`` names it.
+        models: the weights of each view's model: what one model says in two views is no
+            road between models.
     """
 
     kind: str = "ridge"  # one of stitching.KINDS
     paper: bool = False
     rank: int | None = None
     families: Mapping[str, str]
+    models: Mapping[str, str] = field(default_factory=dict)
+
+    def same(self, source: str, target: str) -> bool:
+        """Whether two views are of one model."""
+        model = self.models.get(source)
+        return model is not None and model == self.models.get(target)
 
 
 class Stitched(NamedTuple):
@@ -97,6 +106,7 @@ def stitch(
                 if source in BASELINES
                 or (target != source and where(source, target, places) is place)
             ]
+            road = y = found = None  # before the next source is in memory
             road = _road(place, source, attributes, how) if here else None
             for target in here:
                 assert road is not None
@@ -106,8 +116,9 @@ def stitch(
                 found = road(target, y)
                 said, each = {}, []
                 if ask := answers.get((place.name, target)):
-                    said, each = _agree(place, source, target, ask, found.tests, y)
+                    said, each = _agree(place, source, target, how, ask, found.tests, y)
                 named: Row = {"source": source, "target": target, "images": place.name}
+                named["same model"] = how.same(source, target)
                 apart = _latents_apart(found.tests, y)
                 yield Stitched(
                     source,
@@ -115,7 +126,7 @@ def stitch(
                     place,
                     {**named, **found.row, **apart, **said},
                     each,
-                    found.tests[:keep],
+                    found.tests[:keep].copy(),  # not a view of all
                     found.moves,
                 )
                 step(f"{source} -> {target}")
@@ -148,7 +159,7 @@ def _road(
         row: Row = {
             "map rows": len(x.maps),
             "alpha": float(fitted.alpha),
-            "rank": int(stitching.map_rank(fitted)),
+            "rank": _rank(fitted, x.maps.shape, y.maps.shape),
         }
         carried = {
             name: np.asarray(stitching.carry(jnp.asarray(move), fitted))
@@ -158,6 +169,11 @@ def _road(
         return _Mapped(mapped, row, carried)
 
     return road
+
+
+def _rank(fitted: stitching.Map, x: tuple[int, ...], y: tuple[int, ...]) -> int | None:
+    """None where it would take minutes: singular values of ``RANKED`` and more."""
+    return int(stitching.map_rank(fitted)) if min(*x, *y) <= RANKED else None
 
 
 def _moves(
@@ -219,6 +235,7 @@ def _agree(
     place: Place,
     source: str,
     target: str,
+    how: How,
     ask: Answers,
     mapped: Float[np.ndarray, "m e"],
     y: Latents,
@@ -247,6 +264,7 @@ def _agree(
             "target": target,
             "images": place.name,
             "attribute": attribute,
+            "same model": how.same(source, target),
             **{name: float(column[a]) for name, column in values.items()},
         }
         for a, attribute in enumerate(place.zoo.attribute_names)

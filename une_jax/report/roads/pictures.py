@@ -16,7 +16,8 @@ from une_jax.report.probing import interval, truth_r2
 from une_jax.report.tables import Row
 
 REPLICATES, SEED = 1000, 0
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of ITU-R BT.601
+PIXELS = 2**20  # that are compared at once
+LUMA = np.array([0.299, 0.587, 0.114])  # of ITU-R BT.601
 Images = UInt8[np.ndarray, "n h w 3"]
 Distance = Callable[[Images, Images], Float[np.ndarray, " n"]]
 
@@ -52,49 +53,83 @@ class Eyes:
     judge: Judge | None = None
 
 
+class Reference(NamedTuple):
+    """What decoded images are held against: seen once for all roads."""
+
+    images: Images
+    features: dict[str, Float[np.ndarray, "n d"]]
+    scores: Float[np.ndarray, "n a"] | None  # of ``names``, true or read off the images
+    names: tuple[str, ...]
+
+
 class Seen(NamedTuple):
     """What is measured of one pair's images: of all, and of each attribute."""
 
     row: Row
-    factors: dict[str, float]  # squared correlation with the truth, by attribute
+    factors: dict[str, float]  # squared correlation with the reference, by attribute
 
 
-def measure(
-    made: Images,
+def refer(
     originals: Images,
     eyes: Eyes,
     scores: Float[np.ndarray, "n a"] | None,
     names: Sequence[str],
-) -> Seen:
-    """Every measure of decoded images, with 95 % bootstrap intervals over the images.
+) -> Reference:
+    """The originals, and what eyes see in them.
 
     Args:
-        made, originals: of one size; each pair shows what should be one face.
-        scores: the truth of the judge's attributes; without, what it reads off the
-            originals stands for it.
-        names: the attributes of ``scores``.
+        scores: the truth of the attributes ``names``; without, what the judge reads off
+            the originals stands for it.
+    """
+    features = {name: see(originals) for name, see in eyes.features.items()}
+    if eyes.judge is None:
+        return Reference(originals, features, None, ())
+    if scores is None:
+        return Reference(
+            originals, features, read(eyes.judge, originals), eyes.judge.names
+        )
+    known = [a for a, name in enumerate(names) if name in eyes.judge.names]
+    named = tuple(names[a] for a in known)
+    return Reference(originals, features, scores[:, known], named)
+
+
+def measure(made: Images, reference: Reference, eyes: Eyes) -> Seen:
+    """Every measure of decoded images, with 95 % bootstrap intervals over the images.
+
+    ``made`` are of the reference's size; each pair shows what should be one face.
     """
     row: Row = {}
-    a, b = (jnp.asarray(x, jnp.float32) / 255 for x in (made, originals))
-    each = {name: np.asarray(run(a, b)) for name, run in _measures.items()}
+    originals = reference.images
+    each = {name: _in_parts(run, made, originals) for name, run in _measures.items()}
     each |= {k: distance(made, originals) for k, distance in eyes.distances.items()}
     for name, values in each.items():
         low, high = over_images(values)
         row |= {name: float(values.mean()), f"{name} low": low, f"{name} high": high}
-    luma, chroma = geometry_and_colour(np.asarray(a), np.asarray(b))
+    luma, chroma = geometry_and_colour(made, originals)
     row |= {"luma R²": luma, "chroma R²": chroma}
     for name, features in eyes.features.items():
-        row |= _apart(name, features(made), features(originals))
+        row |= _apart(name, features(made), reference.features[name])
     factors = {}
-    if eyes.judge is not None:
-        seen = read(eyes.judge, made)
-        truth = read(eyes.judge, originals) if scores is None else scores
-        known = eyes.judge.names if scores is None else names
-        columns = [eyes.judge.names.index(name) for name in known]
-        r2 = truth_r2(seen[:, columns], truth)
-        factors = dict(zip(known, map(float, r2), strict=True))
-        row["factor R²"] = float(np.mean(r2))
+    if eyes.judge is not None and reference.scores is not None:
+        columns = [eyes.judge.names.index(name) for name in reference.names]
+        r2 = truth_r2(read(eyes.judge, made)[:, columns], reference.scores)
+        factors = dict(zip(reference.names, map(float, r2), strict=True))
+        row["factor R²"] = float(np.mean(r2)) if len(r2) else None
     return Seen(row, factors)
+
+
+def _in_parts(
+    run: Callable[[jax.Array, jax.Array], jax.Array], a: Images, b: Images
+) -> Float[np.ndarray, " n"]:
+    """Of images in [0, 1], so many at a time as make ``PIXELS``."""
+    count = max(1, PIXELS // (a.shape[1] * a.shape[2]))
+    parts = []
+    for start in range(0, len(a), count):
+        pair = (x[start : start + count] for x in (a, b))
+        parts.append(
+            np.asarray(run(*(jnp.asarray(x, jnp.float32) / 255 for x in pair)))
+        )
+    return np.concatenate(parts)
 
 
 def over_images(values: Float[np.ndarray, " n"]) -> tuple[float, float]:
@@ -104,25 +139,25 @@ def over_images(values: Float[np.ndarray, " n"]) -> tuple[float, float]:
     return interval(values[drawn].mean(axis=1))
 
 
-def geometry_and_colour(
-    made: Float[np.ndarray, "n h w 3"], originals: Float[np.ndarray, "n h w 3"]
-) -> tuple[float, float]:
+def geometry_and_colour(made: Images, originals: Images) -> tuple[float, float]:
     """How much of what sets images apart is there again: in brightness, and in colour.
 
     1 - squared error / variance about the mean original, of luma and of the two colour
     differences. 0 is what the mean image would get, and worse is below.
     """
-    return tuple(_explained(*pair) for pair in zip(_split(made), _split(originals), strict=True))  # fmt: skip  # pyright: ignore
+    mean = _split(np.asarray(originals.mean(axis=0, dtype=np.float64)))
+    missed, spread = np.zeros(2), np.zeros(2)
+    for pair in zip(made, originals, strict=True):  # one by one: they may be large
+        a, b = (_split(image.astype(np.float64)) for image in pair)
+        missed += [np.square(x - y).sum() for x, y in zip(a, b, strict=True)]
+        spread += [np.square(y - m).sum() for y, m in zip(b, mean, strict=True)]
+    luma, chroma = 1 - missed / np.maximum(spread, 1e-12)
+    return float(luma), float(chroma)
 
 
-def _split(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    luma = x @ LUMA
-    return luma, x[..., (0, 2)] - luma[..., None]
-
-
-def _explained(made: np.ndarray, originals: np.ndarray) -> float:
-    spread = np.square(originals - originals.mean(0, keepdims=True)).sum()
-    return float(1 - np.square(made - originals).sum() / max(spread, 1e-12))
+def _split(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    luma = image @ LUMA
+    return luma, image[..., (0, 2)] - luma[..., None]
 
 
 def _apart(name: str, made: np.ndarray, originals: np.ndarray) -> Row:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from une_jax import stitching
+from une_jax import pairing
 from une_jax.errors import UneError
 from une_jax.zoo import Zoo
 
@@ -31,12 +31,17 @@ def choose(
     """Maps and probes from the train part of the paper's split, tests from the other.
 
     ``maps``, ``probes`` and ``tests`` are how many of each; by default two thirds of the
-    train rows are for maps, the others for probes, and all test rows are tests.
+    train rows are for maps, the others for probes, and all test rows are tests. They are
+    drawn at random, always the same; of images whose files are equal to the byte, one.
 
     Raises:
-        UneError: there are too few, or an image (by its bytes) is in two of the sets.
+        UneError: there are too few.
     """
-    train, test = zoo.split("train"), zoo.split("test")
+    digests = np.asarray(zoo.rows.column("sha256").to_pylist())
+    drawn = np.random.default_rng(0).permutation(len(digests))
+    _, first = np.unique(digests[drawn], return_index=True)
+    once = drawn[np.sort(first)]
+    train, test = (once[np.isin(once, zoo.split(p))] for p in ("train", "test"))
     if maps is None:
         spared = round(len(train) * (1 - PART)) if probes is None else probes
         maps = max(0, len(train) - spared)
@@ -51,10 +56,10 @@ def choose(
             )
     if maps + probes > len(train) or wanted["tests"] > len(test):
         raise UneError(
-            f"{zoo.path} has {len(train)} train and {len(test)} test rows, too few for "
-            f"{maps} of maps with {probes} of probes, and {wanted['tests']} of tests"
+            f"{zoo.path} has {len(train)} train and {len(test)} test rows of different "
+            f"files, too few for {maps} of maps with {probes} of probes, and "
+            f"{wanted['tests']} of tests"
         )
     chosen = Rows(train[:maps], train[maps : maps + probes], test[: wanted["tests"]])
-    digests = np.asarray(zoo.rows.column("sha256").to_pylist())
-    stitching.disjoint(**{k: digests[v] for k, v in chosen._asdict().items()})
+    pairing.disjoint(**{k: digests[v] for k, v in chosen._asdict().items()})
     return chosen

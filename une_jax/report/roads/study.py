@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
+from une_jax.errors import UneError
 from une_jax.report.roads import carried, journeys, pairs, pictures
 from une_jax.report.roads.carried import Carried
 from une_jax.report.roads.claims import Claim, check
@@ -69,7 +70,7 @@ def run(
 ) -> Study:
     """Every phase in turn; ``load`` gives a target's decoder, which is let go after it."""
     how, total = wanted.how, len(wanted.targets)
-    count = total * (len(wanted.sources) + 4)  # more than there can be
+    count = total * (len(wanted.sources) + 4) * len(places)  # more than there can be
     done, onward = itertools.count(1), itertools.count(1)
     stitched = list(
         pairs.stitch(
@@ -82,6 +83,11 @@ def run(
             step=lambda _: tell("maps", next(done) / count),
         )
     )
+    if not stitched:
+        raise UneError(
+            "no view can be mapped to another: give two views of the same images, one of "
+            "which can be decoded"
+        )
     tell("maps", 1.0)
     study = Study(
         pairs=[s.row for s in stitched],
@@ -104,6 +110,7 @@ def run(
                 eyes,
                 wanted,
             )
+            del decoder  # before the next one is in memory
             tell("pictures", (i + 1) / total)
     study.claims = check(study.pairs, study.attributes, how.families)
     return study
@@ -140,8 +147,9 @@ def _look(
     originals = made[ITSELF] if read is None else read(rows, decoder.size)
     scores = None if place.scores is None else place.scores[rows]
     names = place.zoo.attribute_names
+    reference = pictures.refer(originals, eyes, scores, names)
     for s in stitched:
-        seen = pictures.measure(made[s.source], originals, eyes, scores, names)
+        seen = pictures.measure(made[s.source], reference, eyes)
         s.row["reference"] = "own decoder" if read is None else "original"
         s.row["pictures"] = len(rows)
         s.row.update(seen.row)
@@ -150,7 +158,10 @@ def _look(
             {**named, "attribute": name, "R²": value}
             for name, value in seen.factors.items()
         ]
-    shown = study.shown.setdefault(place.name, Shown(originals[:SHOWN], {}))
+    shown = study.shown.setdefault(place.name, Shown(originals[:SHOWN].copy(), {}))
     if originals.shape[1] > shown.originals.shape[1]:
-        shown = study.shown[place.name] = shown._replace(originals=originals[:SHOWN])
-    shown.made.update({(s.source, s.target): made[s.source][:SHOWN] for s in stitched})
+        shown = study.shown[place.name] = shown._replace(
+            originals=originals[:SHOWN].copy()
+        )
+    few = {(s.source, s.target): made[s.source][:SHOWN].copy() for s in stitched}
+    shown.made.update(few)

@@ -30,7 +30,7 @@ def write(study: Study) -> Chapter:
         "A linear map takes latents of one model to another's, fitted on images that "
         "neither the probes nor the tests have seen; the other model decodes them. "
         "Baselines: a random encoder, which knows only which image it is; the mean of "
-        "the target's latents; and the target's own encoder, which bounds the rest."
+        "the target's latents; and the target's own encoder."
     )
     _pictures(chapter, study)
     chapter.heading("Every road")
@@ -98,8 +98,9 @@ def _survival(chapter: Chapter, study: Study) -> None:
         chapter.chart(
             "roads_factors",
             drawn.factors(rows, names),
-            "How much of each attribute's true score the decoded image still shows.",
-            "Heatmap of attributes by roads.",
+            "How much of each attribute's score, as it is true or else as it is read off "
+            "the original, the decoded image still shows.",
+            "Heatmap of roads by attributes.",
         )
         chapter.keep("roads_factors", study.factors)
 
@@ -145,7 +146,9 @@ def finding(pairs: list[Row]) -> Finding | None:
     own, random = [], []
     for row in pairs:
         value = row.get("kappa")
-        if value is not None and value == value and row["source"] != ITSELF:
+        if row.get("same model") or row["source"] == ITSELF:
+            continue
+        if value is not None and value == value:
             if row["source"] == RANDOM:
                 random.append(float(value))
             elif row["source"] not in BASELINES:
