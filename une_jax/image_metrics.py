@@ -17,7 +17,7 @@ K1, K2 = 0.01, 0.03
 
 
 def rmse(
-    a: Shaped[Array, "n h w c"], b: Shaped[Array, "m i j k"]
+    a: Shaped[Array | np.ndarray, "n h w c"], b: Shaped[Array | np.ndarray, "m i j k"]
 ) -> Float32[Array, " n"]:
     """Root of the mean squared difference of each pair, in [0, 1].
 
@@ -38,7 +38,7 @@ def rmse(
 
 
 def psnr(
-    a: Shaped[Array, "n h w c"], b: Shaped[Array, "m i j k"]
+    a: Shaped[Array | np.ndarray, "n h w c"], b: Shaped[Array | np.ndarray, "m i j k"]
 ) -> Float32[Array, " n"]:
     """Peak signal-to-noise ratio of each pair in dB, at most 120; the peak is 1.
 
@@ -55,7 +55,7 @@ def psnr(
 
 @jax.default_matmul_precision("float32")
 def ssim(
-    a: Shaped[Array, "n h w c"], b: Shaped[Array, "m i j k"]
+    a: Shaped[Array | np.ndarray, "n h w c"], b: Shaped[Array | np.ndarray, "m i j k"]
 ) -> Float32[Array, " n"]:
     """Structural similarity of each pair, 1 for equal images and -1 at the least.
 
@@ -75,7 +75,7 @@ def ssim(
     >>> ssim(face, face).round(4).item(), ssim(face, 1 - face).item() < 0
     (1.0, True)
     """
-    _check(a, b)
+    a, b = _pair(a, b)
     h, w = a.shape[1:3]
     if min(h, w) < WINDOW:
         raise UneError(f"SSIM needs {WINDOW} x {WINDOW} pixels or more; images are {h} x {w}")  # fmt: skip
@@ -85,7 +85,7 @@ def ssim(
         return jnp.einsum("ih,nhwc,jw->nijc", down, x, across)
 
     # About the middle of the range, so that squares lose less in float32.
-    a, b = a.astype(jnp.float32) - 0.5, b.astype(jnp.float32) - 0.5
+    a, b = a - 0.5, b - 0.5
     mean_a, mean_b = smooth(a), smooth(b)
     var_a = smooth(a * a) - mean_a**2
     var_b = smooth(b * b) - mean_b**2
@@ -95,18 +95,19 @@ def ssim(
     return jnp.mean(light * (2 * cov + K2**2) / (var_a + var_b + K2**2), axis=(1, 2, 3))
 
 
-def _mean_square(a: Array, b: Array) -> Float32[Array, " n"]:
-    _check(a, b)
-    return jnp.mean((a.astype(jnp.float32) - b.astype(jnp.float32)) ** 2, (1, 2, 3))
+def _mean_square(a: Array | np.ndarray, b: Array | np.ndarray) -> Float32[Array, " n"]:
+    a, b = _pair(a, b)
+    return jnp.mean((a - b) ** 2, (1, 2, 3))
 
 
-def _check(a: Array, b: Array) -> None:
-    """Bytes would be taken for floats 255 times as large."""
+def _pair(a: Array | np.ndarray, b: Array | np.ndarray) -> tuple[Array, Array]:
+    """In float32. Bytes would be taken for floats 255 times as large."""
     if a.shape != b.shape or a.ndim != 4:
         raise UneError(f"images are {a.shape} and {b.shape}; give two (n, h, w, c)")
     for images in (a, b):
         if not jnp.issubdtype(images.dtype, jnp.floating):
             raise UneError(f"images are {images.dtype}; give floats in [0, 1]")
+    return jnp.asarray(a).astype(jnp.float32), jnp.asarray(b).astype(jnp.float32)
 
 
 def _smoother(size: int) -> Float32[np.ndarray, "i size"]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ports import clip, preprocess, stable_diffusion
-from une_jax import images, miniature, probes
+from une_jax import image_metrics, miniature, probes
 from une_jax.cli import generator, names
 from une_jax.errors import UneError
 from une_jax.miniature import captions, factors, render
@@ -45,14 +45,14 @@ def test_it_is_small_enough_to_ship():
 def test_the_vae_keeps_faces_recognisable(model, pixels):
     unit = np.float32(1 / 255)
     again = model.autoencode(pixels[:64])
-    assert float(images.psnr(pixels[:64] * unit, again * unit).mean()) > 29
+    assert float(image_metrics.psnr(pixels[:64] * unit, again * unit).mean()) > 29
 
 
 def test_noise_decodes_to_the_image_it_came_from(model, pixels, inverted):
     again = model.decode(inverted.arrays["mini-sd15"][:64])
     unit = np.float32(1 / 255)
-    own = images.psnr(pixels[:64] * unit, again * unit)
-    other = images.psnr(pixels[:64] * unit, np.roll(again, 1, axis=0) * unit)
+    own = image_metrics.psnr(pixels[:64] * unit, again * unit)
+    other = image_metrics.psnr(pixels[:64] * unit, np.roll(again, 1, axis=0) * unit)
     assert float(own.mean()) > float(other.mean()) + 8
 
 

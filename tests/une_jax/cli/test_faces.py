@@ -5,7 +5,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 from small_zoo import contents
 
-from une_jax import attributes, images
+from une_jax import attributes, image_metrics, images
 from une_jax.miniature import factors, render
 
 SEED = 5
@@ -35,7 +35,7 @@ def test_the_truth_beside_them_is_that_of_the_images_and_the_attributes(faces):
     for key, face in zip(table.keys, painted, strict=False):
         image = images.decode(faces / "img_align_celeba" / key)
         read = np.asarray(image, np.float32)[None] / np.float32(255)
-        assert images.psnr(read, face[None])[0] > 30  # JPEG loses a little
+        assert image_metrics.psnr(read, face[None])[0] > 30  # JPEG loses a little
 
 
 def test_a_face_does_not_depend_on_how_many_there_are(run, faces, tmp_path):

@@ -10,7 +10,7 @@ import tiny_models
 
 from ports import stable_diffusion
 from ports.conditioning import Condition
-from une_jax import ddim, exact, flops, guidance, images, parallel
+from une_jax import ddim, exact, flops, guidance, image_metrics, images, parallel
 from une_jax.cli import generator, names, programs
 from une_jax.cli.encoder import load_encoder
 from une_jax.cli.generator import Settings, load_generator
@@ -69,7 +69,7 @@ def test_what_is_stored_gives_the_image_back_as_well_as_it_says(tiny, method):
     assert (missed.max() < 1e-5) == (method in ("exact", "dpm-encoder"))
 
     seen = g.decode(out.arrays["tiny"], origin=out.arrays) / np.float32(255)
-    psnr = images.psnr(seen, PIXELS / np.float32(255))
+    psnr = image_metrics.psnr(seen, PIXELS / np.float32(255))
     np.testing.assert_allclose(out.columns["psnr/tiny"], psnr, atol=0.2)
     assert np.abs(out.columns["psnr/tiny"] - psnr).max() > 1e-4  # it was not rounded
     assert g.walks.sample._cache_size() == compiled  # one program both ways
@@ -88,7 +88,7 @@ def test_equal_images_have_a_finite_psnr():
     exactly = programs.psnr(images.to_signed(pixels), pixels)
     assert np.isfinite(exactly).all() and exactly.min() > 100
     grey = jnp.zeros(pixels.shape)
-    wanted = images.psnr(grey + 0.5, PIXELS / np.float32(255))
+    wanted = image_metrics.psnr(grey + 0.5, PIXELS / np.float32(255))
     np.testing.assert_allclose(programs.psnr(grey, pixels), wanted, rtol=1e-5)
     assert np.isnan(programs.psnr(grey.at[1].set(jnp.nan), pixels)).tolist() == [
         i == 1 for i in range(N)
