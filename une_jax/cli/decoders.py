@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from une_jax.cli.names import resolve
-from une_jax.cli.settings import settings_of
 from une_jax.errors import UneError
 from une_jax.zoo import View, Zoo
 
@@ -51,6 +50,8 @@ def require_found(opened: Zoo, view: View, sources: Mapping[str, str]) -> None:
     try:
         resolve(_source(view, sources) or view.model_id)
         if view.kind != "latent":
+            from une_jax.cli.settings import settings_of
+
             settings_of(_noise(opened, view))
     except UneError as error:
         raise UneError(
