@@ -98,7 +98,7 @@ HUB = {
     ),
 }
 _REVISIONS = {hub.repo_id: hub.revision for hub in HUB.values()}
-MINIATURE = miniature.GENERATORS + miniature.ENCODERS
+MINIATURE = miniature.GENERATORS + miniature.FAMILIES + miniature.ENCODERS
 
 
 class Model(NamedTuple):

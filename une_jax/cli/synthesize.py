@@ -28,7 +28,7 @@ class Synthesize:
     """
 
     generator: str
-    """PATH_OR_ID of a GAN, flow, VAE or pixel diffusion model"""
+    """PATH_OR_ID or a built-in name (mini-gan) of a GAN, flow, VAE or pixel diffusion"""
     out: Path
     """folder for the images"""
     n: int = 1000

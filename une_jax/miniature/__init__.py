@@ -10,6 +10,7 @@ from pathlib import Path
 
 MODELS = Path(__file__).parent / "models"
 GENERATORS = ("mini-sd15", "mini-sd21", "mini-lcm")
+FAMILIES = ("mini-gan", "mini-vq")  # generators that are no latent diffusion
 ENCODERS = (
     "mini-clip-p8",
     "mini-clip-p16",
@@ -25,6 +26,6 @@ def path(name: str) -> Path:
     >>> path("mini-sd15").name
     'mini-sd15'
     """
-    if name not in GENERATORS + ENCODERS:
+    if name not in GENERATORS + FAMILIES + ENCODERS:
         raise KeyError(name)
     return MODELS / name

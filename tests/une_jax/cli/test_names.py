@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from une_jax import miniature
-from une_jax.cli.names import HUB, Model, resolve
+from une_jax.cli.names import HUB, MINIATURE, Model, resolve
 from une_jax.errors import UneError
 
 # The design's contract.
@@ -67,7 +66,7 @@ def test_a_spec_is_a_name_an_id_or_a_path(spec, model):
 
 
 def test_the_miniature_is_a_folder_of_this_package():
-    for name in miniature.GENERATORS + miniature.ENCODERS:
+    for name in MINIATURE:
         model = resolve(name)
         assert Path(model.source).is_dir()
         assert (model.name, model.model_id, model.revision) == (name, name, None)
