@@ -9,12 +9,21 @@ import pytest
 from une_jax.effect import Reading
 from une_jax.errors import UneError
 from une_jax.report.judges import Judge
-from une_jax.report.roads import carried, claims, drawn, pairs, pictures, rows, study
+from une_jax.report.roads import (
+    carried,
+    claims,
+    drawn,
+    journeys,
+    pairs,
+    pictures,
+    rows,
+    study,
+)
 from une_jax.report.roads.pairs import How
 from une_jax.report.roads.places import ITSELF, MEAN, RANDOM, Place, where
 
 N, D, SIZE = 240, 6, 16
-FAMILIES = {"a": "VAE", "b": "flow", "c": "GAN"}
+FAMILIES = {"a": "VAE", "b": "flow", "c": "GAN", "d": "VQVAE"}
 TURN = np.linalg.qr(np.random.default_rng(1).standard_normal((D, D)))[0]
 DEAF = np.random.default_rng(2).standard_normal((N, D)).astype(np.float32)
 
@@ -26,8 +35,9 @@ def z():
 
 @pytest.fixture(scope="module")
 def opened(z, tmp_path_factory):
-    """Views a and b are turns of one another; c has nothing to do with them."""
+    """Views a, b and d are turns of one another; c has nothing to do with them."""
     arrays = {"a": z, "b": (3 * z @ TURN + 1).astype(np.float32), "c": DEAF}
+    arrays["d"] = (z @ TURN.T - 2).astype(np.float32)
     views = tuple(planted_zoo.latent(n, D, family=FAMILIES[n]) for n in arrays)
     digests = [hashlib.sha256(bytes([i])).hexdigest() for i in range(N)]
     labels = {"Smiling": z[:, 0] > 0, "Male": z[:, 1] > 0.5}
@@ -194,7 +204,17 @@ def test_a_random_encoder_knows_which_image_it_is(place):
     assert abs(whole.mean()) < 0.02 and abs(whole.std() - 1) < 0.02
 
 
-def test_by_way_of_a_third_costs_nothing_where_all_is_linear(studied):
+def test_by_way_of_a_third_costs_nothing_where_all_is_linear(place):
+    how = How(families=FAMILIES)
+    found = list(pairs.stitch((place,), "abcd", "abcd", how, keep=20))
+    ways = {(r["source"], r["via"], r["target"]): r for r in journeys.table(found, how)}
+    assert len(ways) == 4 * 3 * 2
+    for way in (("a", "b", "d"), ("d", "a", "b"), ("b", "d", "a")):
+        assert ways[way]["composed R²"] > 0.999 and abs(ways[way]["lost"]) < 1e-3
+    assert ways["a", "c", "b"]["lost"] > 0.9  # by way of what is deaf
+
+
+def test_what_no_road_tells_no_detour_tells(studied):
     ways = {(r["source"], r["via"], r["target"]): r for r in studied.journeys}
     assert set(ways) == {("c", "b", "a"), ("c", "a", "b")}
     for row in ways.values():

@@ -17,10 +17,9 @@ from une_jax.errors import UneError
 from une_jax.report import figures, latents
 from une_jax.report.probing import ViewProbe
 from une_jax.report.tables import Row
+from une_jax.stitching import ALPHAS
 from une_jax.zoo import Zoo
 
-# Ridge penalties, in units of the mean eigenvalue of the rows' Gram matrix.
-ALPHAS = tuple(10.0 ** (k / 2) for k in range(-8, 9))
 ANCHORS = 500  # of relative representations (Moschella et al. 2023)
 
 _factor, _path = jax.jit(maps.factor), jax.jit(maps.path)
