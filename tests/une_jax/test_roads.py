@@ -256,6 +256,9 @@ def test_geometry_and_colour_are_told_apart():
     grey = np.repeat(originals @ pictures.LUMA[:, None], 3, axis=-1)
     luma, chroma = pictures.geometry_and_colour(grey.astype(np.uint8), originals)
     assert luma > 0.99 and chroma < 0.2
+    # A brighter image has the same colour differences.
+    luma, chroma = pictures.geometry_and_colour(originals // 2 + 60, originals // 2)
+    assert luma < 0.5 and chroma > 0.999
     assert pictures.geometry_and_colour(originals, originals) == (1, 1)
 
 
