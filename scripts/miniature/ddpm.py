@@ -71,7 +71,7 @@ def plan(name: str) -> card.Plan:
             f"DDPM on the pixels of faces of {SIZE}x{SIZE}, in the layout of the "
             "pipelines `google/ddpm-*`."
         ),
-        steps=10_000,
+        steps=5_000,
         faces=data.FIRST,
         settings={
             "size of the faces": SIZE,
@@ -109,7 +109,7 @@ def run(name: str, runs: Path, out: Path, *, steps: int, faces: range) -> None:
         steps=steps,
         rate=RATE,
         decay=0.999,
-        save_every=100,
+        save_every=250,
         at_save=look,
     )
     write(out / name, params)
