@@ -189,8 +189,17 @@ class MidBlock(nnx.Module):
         return second(x, second.offset(time))
 
 
+class Rest(NamedTuple):
+    """What the way up takes beside the middle block's output."""
+
+    skips: tuple[Float[Array, "b _ _ _"], ...]
+    time: Float[Array, "b d"]
+
+
 class UNet(nnx.Module):
     """Stages down, the middle, stages up over the skip connections.
+
+    ``__call__`` is ``up`` of ``down``, as in :class:`ports.unet.UNet`.
 
     >>> from ports.port import init
     >>> config = Config(block_out_channels=(8,), norm_num_groups=4,
@@ -246,6 +255,17 @@ class UNet(nnx.Module):
         cond: Any = None,
         site: Site = untouched,
     ) -> Float[Array, "b h w o"]:
+        h, rest = self.down(x, t, cond, site)
+        return self.up(h, rest, site)
+
+    def down(
+        self,
+        x: Float[Array, "b h w c"],
+        t: Int[Array, " b"] | Float[Array, " b"],
+        cond: Any = None,
+        site: Site = untouched,
+    ) -> tuple[Float[Array, "b i j k"], Rest]:
+        """To the middle block's output, and what else :meth:`up` takes."""
         del cond
         times = 2 ** (len(self.down_blocks) - 1)
         if x.shape[1] % times or x.shape[2] % times:
@@ -260,10 +280,16 @@ class UNet(nnx.Module):
             x, more = block.down(x, time)
             skips += more
             x = site(f"down.{i}", x)
-        x = site("mid", self.mid_block(x, time))
+        return site("mid", self.mid_block(x, time)), Rest(tuple(skips), time)
+
+    def up(
+        self, h: Float[Array, "b i j k"], rest: Rest, site: Site = untouched
+    ) -> Float[Array, "b h w o"]:
+        """From the middle block's output, by the skip connections, to the end."""
+        skips = list(rest.skips)
         for i, block in enumerate(self.up_blocks):
-            x = site(f"up.{i}", block.up(x, skips, time))
-        return self.conv_out(jax.nn.silu(self.conv_norm_out(x)))
+            h = site(f"up.{i}", block.up(h, skips, rest.time))
+        return self.conv_out(jax.nn.silu(self.conv_norm_out(h)))
 
     def time(self, t: Array, dtype: Any) -> Float[Array, "b d"]:
         """The timesteps' embedding."""

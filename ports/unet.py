@@ -15,7 +15,7 @@ changes what the next block sees, not the skip connections.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -266,8 +266,19 @@ def _told(
     )
 
 
+class Rest(NamedTuple):
+    """What the way up takes beside the middle block's output."""
+
+    skips: tuple[Float[Array, "b _ _ _"], ...]
+    told: tuple[tuple[Told, ...], ...]  # by the blocks of the way up
+
+
 class UNet(nnx.Module):
-    """Stages down, the middle, stages up over the skip connections."""
+    """Stages down, the middle, stages up over the skip connections.
+
+    ``__call__`` is ``up`` of ``down``. Alone, they are for those who change the middle
+    (h-space) and want the way down walked once.
+    """
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         widths, layers = config.block_out_channels, config.layers_per_block
@@ -317,19 +328,36 @@ class UNet(nnx.Module):
         cond: Float[Array, "r s e"] | Condition | Prepared,
         site: Site = untouched,
     ) -> Float[Array, "b h w o"]:
+        h, rest = self.down(x, t, cond, site)
+        return self.up(h, rest, site)
+
+    def down(
+        self,
+        x: Float[Array, "b h w c"],
+        t: Int[Array, " b"] | Float[Array, " b"],
+        cond: Float[Array, "r s e"] | Condition | Prepared,
+        site: Site = untouched,
+    ) -> tuple[Float[Array, "b i j k"], Rest]:
+        """To the middle block's output, and what else :meth:`up` takes."""
         told = cond.at(t) if isinstance(cond, Prepared) else self.tell(t, cond)
-        *down, mid = told[: len(self.down_blocks) + 1]
-        up = told[len(self.down_blocks) + 1 :]
+        middle = len(self.down_blocks)
         x = self.conv_in(x)
         skips = [x]
         for i, block in enumerate(self.down_blocks):
-            x, more = block.down(x, down[i])
+            x, more = block.down(x, told[i])
             skips += more
             x = site(f"down.{i}", x)
-        x = site("mid", self.mid_block(x, mid))
+        h = site("mid", self.mid_block(x, told[middle]))
+        return h, Rest(tuple(skips), told[middle + 1 :])
+
+    def up(
+        self, h: Float[Array, "b i j k"], rest: Rest, site: Site = untouched
+    ) -> Float[Array, "b h w o"]:
+        """From the middle block's output, by the skip connections, to the end."""
+        skips = list(rest.skips)
         for i, block in enumerate(self.up_blocks):
-            x = site(f"up.{i}", block.up(x, skips, up[i]))
-        return self.conv_out(jax.nn.silu(self.conv_norm_out(x)))
+            h = site(f"up.{i}", block.up(h, skips, rest.told[i]))
+        return self.conv_out(jax.nn.silu(self.conv_norm_out(h)))
 
     def prepare(
         self,

@@ -13,7 +13,8 @@ from jaxtyping import Array, Float, Float32, Key
 
 from une_jax.ddim import EpsFn, ddim_step
 from une_jax.errors import UneError
-from une_jax.schedule import Schedule, Steps
+from une_jax.schedule import Schedule
+from une_jax.stochastic import Noisy, draw, noisy
 
 
 class Code(NamedTuple):
@@ -32,15 +33,6 @@ class Encoding(NamedTuple):
 
     code: Code
     residual: Float32[Array, " b"]
-
-
-class _Mean(NamedTuple):
-    """Columns beside a schedule's rows."""
-
-    rows: Steps
-    kept: Float32[Array, " n"]  # sqrt(1 - alpha_to - sigma^2): what eps keeps
-    turn: Float32[Array, " n"]  # that, less DDIM's sqrt(1 - alpha_to)
-    sigma: Float32[Array, " n"]
 
 
 def encode(
@@ -108,15 +100,15 @@ def encode_with_residual(
     x0 = x0.astype(jnp.float32)
     last = len(table.sigma) - 1
 
-    def draw(step):
-        at_step = jax.vmap(jax.random.fold_in, (0, None))(keys, step)
-        return jax.vmap(lambda key: jax.random.normal(key, x0.shape[1:]))(at_step)
-
     def body(x, step):
         i, mean = step
         row = mean.rows
         e = (x - jnp.sqrt(row.alpha_from) * x0) / jnp.sqrt(1 - row.alpha_from)
-        drawn = jnp.sqrt(row.alpha_to) * x0 + mean.kept * e + mean.sigma * draw(i + 1)
+        drawn = (
+            jnp.sqrt(row.alpha_to) * x0
+            + mean.kept * e
+            + mean.sigma * draw(keys, i + 1, x0.shape[1:])
+        )
         x_to = jnp.where(i == last, x0, drawn)
         centre, scale = _centre(eps_fn, params, x, mean, cond), _scale(mean.sigma)
         eps = (x_to - centre) / scale
@@ -124,7 +116,7 @@ def encode_with_residual(
         return x_to, (eps, miss)
 
     alpha_T = table.rows.alpha_from[0]
-    x_T = jnp.sqrt(alpha_T) * x0 + jnp.sqrt(1 - alpha_T) * draw(0)
+    x_T = jnp.sqrt(alpha_T) * x0 + jnp.sqrt(1 - alpha_T) * draw(keys, 0, x0.shape[1:])
     _, (eps, misses) = jax.lax.scan(body, x_T, (jnp.arange(last + 1), table))
     return Encoding(Code(x_T, jnp.moveaxis(eps, 0, 1)), misses.max(axis=0))
 
@@ -186,17 +178,13 @@ def excess(schedule: Schedule, *, eta: float = 0.1) -> Float32[Array, " n"]:
     return (table.kept - moved) / _scale(table.sigma)
 
 
-def _table(schedule: Schedule, eta: float) -> _Mean:
+def _table(schedule: Schedule, eta: float) -> Noisy:
     if not 0 < eta <= 1:
         raise UneError(f"eta is {eta}; use above 0 (at 0 there is no noise), up to 1")
-    rows = schedule.sampling
-    a, a_to = rows.alpha_from, rows.alpha_to
-    sigma = eta * jnp.sqrt((1 - a_to) / (1 - a)) * jnp.sqrt(1 - a / a_to)
-    kept = jnp.sqrt(jnp.maximum(1 - a_to - sigma**2, 0))
-    return _Mean(rows, kept, kept - jnp.sqrt(1 - a_to), sigma)
+    return noisy(schedule, eta)
 
 
-def _centre(eps_fn: EpsFn, params: Any, x: Array, mean: _Mean, cond: Any) -> Array:
+def _centre(eps_fn: EpsFn, params: Any, x: Array, mean: Noisy, cond: Any) -> Array:
     x_to, eps = ddim_step(eps_fn, params, x, mean.rows, cond)
     return x_to + mean.turn * eps
 
