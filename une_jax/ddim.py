@@ -14,7 +14,8 @@ EpsFn = Callable[[Any, Array, Array, Any], Array]
 
 ``x`` is (b, h, w, c) float32, ``t`` (b,) int32, ``params`` and ``cond`` any pytrees
 (``cond`` may be None). ``out`` is the raw output, shaped like ``x``, of any float dtype,
-in the schedule's prediction type.
+in the schedule's prediction type. Channels beyond those of ``x`` (a learned variance) are
+not looked at.
 """
 
 
@@ -183,5 +184,5 @@ def ddim_step(
     ((1, 2, 2, 4), (1, 2, 2, 4))
     """
     t = jnp.broadcast_to(row.t, x.shape[:1])
-    out = eps_fn(params, x, t, cond).astype(jnp.float32)
+    out = eps_fn(params, x, t, cond)[..., : x.shape[-1]].astype(jnp.float32)
     return row.c_x * x + row.c_out * out, row.e_x * x + row.e_out * out

@@ -2,37 +2,23 @@
 
 CycleDiffusion, arXiv 2210.05559, Sec. 3: a trajectory is drawn from the forward process
 that ends in the image, and the code is the noise that would have led the sampler along
-it. Decoding it with the same model gives the image back; with another, a translation.
+it. Decoding it with the same model gives the image back; with another, a translation
+(:mod:`une_jax.translation`).
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Float32, Key
+from jaxtyping import Array, Float, Float32, Int, Key
 
-from une_jax.ddim import EpsFn, ddim_step
-from une_jax.errors import UneError
+from une_jax.codes import Code as Code
+from une_jax.codes import Encoding, Skip, encode_along, scale, table
+from une_jax.codes import begin as begin
+from une_jax.codes import decode as decode
+from une_jax.ddim import EpsFn
 from une_jax.schedule import Schedule
-from une_jax.stochastic import Noisy, draw, noisy
-
-
-class Code(NamedTuple):
-    """x_T, and the n steps' noise in the order in which sampling takes it.
-
-    x_T is standard normal. ``eps`` is so only for many steps or a large eta: its
-    variance is 1 + c^2 Var(e | x_t) >= 1, see :func:`excess`.
-    """
-
-    x_T: Float32[Array, "b h w c"]
-    eps: Float32[Array, "b n h w c"]
-
-
-class Encoding(NamedTuple):
-    """What :func:`encode_with_residual` gives."""
-
-    code: Code
-    residual: Float32[Array, " b"]
+from une_jax.stochastic import Noisy, draw
 
 
 def encode(
@@ -44,20 +30,29 @@ def encode(
     *,
     keys: Key[Array, " b"],
     eta: float = 0.1,
+    skip: Skip = 0,
 ) -> Code:
     """A code of ``x0`` under the sampler with noise ``eta`` (DDIM, Eq. 16).
+
+    ``x_T`` is standard normal up to what is left of the image. ``eps`` is so only for
+    many steps or a large eta: its variance is 1 + c^2 Var(e | x_t) >= 1, see
+    :func:`excess` and :mod:`une_jax.code_spread`.
 
     Args:
         keys: (b,), one for each sample, so that a code does not depend on its
             neighbours.
         eta: above 0, where sampling would be deterministic, up to 1 (DDPM); static
             under jit.
+        skip: leave out so many of the first steps and noise ``x0`` directly to where the
+            next one starts: the less noise, the more of the image stays. Data: another
+            one does not recompile. Decode with the same one.
 
     A last step to alpha 1 has no noise of its own; its code is the plain difference.
     Works under jit (``static_argnums=0``), vmap and shard_map.
 
     Raises:
-        UneError: ``eta`` is not in (0, 1], or the schedule's sampling is undefined.
+        UneError: ``eta`` is not in (0, 1], ``skip`` leaves no step (unless it is traced,
+            when nothing is looked at), or the schedule's sampling is undefined.
 
     >>> schedule = Schedule.from_config({}, steps=10)
     >>> eps_fn = lambda params, x, t, cond: jnp.sin(x)
@@ -69,7 +64,7 @@ def encode(
     >>> bool(jnp.abs(again - x0).max() < 1e-4)
     True
     """
-    how = {"keys": keys, "eta": eta}
+    how = {"keys": keys, "eta": eta, "skip": skip}
     return encode_with_residual(eps_fn, params, x0, schedule, cond, **how).code
 
 
@@ -82,6 +77,7 @@ def encode_with_residual(
     *,
     keys: Key[Array, " b"],
     eta: float = 0.1,
+    skip: Skip = 0,
 ) -> Encoding:
     """:func:`encode`, and for each sample how badly its worst step would be decoded.
 
@@ -96,71 +92,28 @@ def encode_with_residual(
     >>> bool(0 < out.residual[0] < 1e-6)
     True
     """
-    table = _table(schedule, eta)
-    x0 = x0.astype(jnp.float32)
-    last = len(table.sigma) - 1
-
-    def body(x, step):
-        i, mean = step
-        row = mean.rows
-        e = (x - jnp.sqrt(row.alpha_from) * x0) / jnp.sqrt(1 - row.alpha_from)
-        drawn = (
-            jnp.sqrt(row.alpha_to) * x0
-            + mean.kept * e
-            + mean.sigma * draw(keys, i + 1, x0.shape[1:])
-        )
-        x_to = jnp.where(i == last, x0, drawn)
-        centre, scale = _centre(eps_fn, params, x, mean, cond), _scale(mean.sigma)
-        eps = (x_to - centre) / scale
-        miss = jnp.sqrt(jnp.mean((centre + scale * eps - x_to) ** 2, axis=(1, 2, 3)))
-        return x_to, (eps, miss)
-
-    alpha_T = table.rows.alpha_from[0]
-    x_T = jnp.sqrt(alpha_T) * x0 + jnp.sqrt(1 - alpha_T) * draw(keys, 0, x0.shape[1:])
-    _, (eps, misses) = jax.lax.scan(body, x_T, (jnp.arange(last + 1), table))
-    return Encoding(Code(x_T, jnp.moveaxis(eps, 0, 1)), misses.max(axis=0))
+    how = {"keys": keys, "eta": eta, "skip": skip}
+    return encode_along(path, eps_fn, params, x0, schedule, cond, **how)
 
 
-def decode(
-    eps_fn: EpsFn,
-    params: Any,
-    code: Code,
-    schedule: Schedule,
-    cond: Any = None,
-    *,
-    eta: float = 0.1,
+def path(
+    keys: Key[Array, " b"],
+    i: int | Int[Array, ""],
+    x: Float32[Array, "b h w c"],
+    row: Noisy,
+    x0: Float32[Array, "b h w c"],
 ) -> Float32[Array, "b h w c"]:
-    """The image of a code, for the schedule and ``eta`` that it was encoded with.
+    """A draw of q(x_s | x_t, x_0): where step i of the trajectory leads from ``x``.
 
-    Transformations and errors as in :func:`encode`; an example is there.
+    >>> rows = table(Schedule.from_config({}, steps=10), 0.1)
+    >>> row, x = jax.tree.map(lambda a: a[0], rows), jnp.ones((1, 2, 2, 4))
+    >>> path(jax.random.key(0)[None], 0, x, row, x).shape
+    (1, 2, 2, 4)
     """
-
-    def body(x, step):
-        mean, eps = step
-        centre = _centre(eps_fn, params, x, mean, cond)
-        return centre + _scale(mean.sigma) * eps, None
-
-    steps = (_table(schedule, eta), jnp.moveaxis(code.eps, 1, 0))
-    return jax.lax.scan(body, code.x_T, steps)[0]
-
-
-def begin(
-    x_T: Float[Array, "b h w c"], schedule: Schedule, *, keys: Key[Array, " b"]
-) -> Code:
-    """A code for noise that has no history: each step's drawn anew, from these keys.
-
-    No draw is one that :func:`encode` makes with the same keys.
-
-    >>> schedule = Schedule.from_config({}, steps=10)
-    >>> x_T, keys = jnp.ones((1, 2, 2, 4)), jax.random.split(jax.random.key(0), 1)
-    >>> begin(x_T, schedule, keys=keys).eps.shape
-    (1, 10, 2, 2, 4)
-    """
-    n = len(schedule.sampling.t)
-    others = jax.vmap(jax.random.fold_in, (0, None))(keys, n + 1)
-    shape = (n, *x_T.shape[1:])
-    eps = jax.vmap(lambda key: jax.random.normal(key, shape))(others)
-    return Code(x_T.astype(jnp.float32), eps)
+    a, a_to = row.rows.alpha_from, row.rows.alpha_to
+    e = (x - jnp.sqrt(a) * x0) / jnp.sqrt(1 - a)
+    noise = row.sigma * draw(keys, i + 1, x0.shape[1:])
+    return jnp.sqrt(a_to) * x0 + row.kept * e + noise
 
 
 def excess(schedule: Schedule, *, eta: float = 0.1) -> Float32[Array, " n"]:
@@ -172,22 +125,7 @@ def excess(schedule: Schedule, *, eta: float = 0.1) -> Float32[Array, " n"]:
     >>> excess(Schedule.from_config({}, steps=10)).shape
     (10,)
     """
-    table = _table(schedule, eta)
-    rows = table.rows
-    moved = jnp.sqrt(rows.alpha_to / rows.alpha_from) * jnp.sqrt(1 - rows.alpha_from)
-    return (table.kept - moved) / _scale(table.sigma)
-
-
-def _table(schedule: Schedule, eta: float) -> Noisy:
-    if not 0 < eta <= 1:
-        raise UneError(f"eta is {eta}; use above 0 (at 0 there is no noise), up to 1")
-    return noisy(schedule, eta)
-
-
-def _centre(eps_fn: EpsFn, params: Any, x: Array, mean: Noisy, cond: Any) -> Array:
-    x_to, eps = ddim_step(eps_fn, params, x, mean.rows, cond)
-    return x_to + mean.turn * eps
-
-
-def _scale(sigma: Array) -> Array:
-    return jnp.where(sigma == 0, 1.0, sigma)
+    rows = table(schedule, eta)
+    a, a_to = rows.rows.alpha_from, rows.rows.alpha_to
+    moved = jnp.sqrt(a_to / a) * jnp.sqrt(1 - a)
+    return (rows.kept - moved) / scale(rows.sigma)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Float32
 
 from une_jax.ddim import EpsFn
 
@@ -59,11 +59,18 @@ def guided(eps_fn: EpsFn) -> EpsFn:
     def run(params: Any, x: Array, t: Array, cond: Any) -> Array:
         if not isinstance(cond, Guided):
             return eps_fn(params, x, t, cond)
-        out = eps_fn(
-            params, jnp.concatenate([x, x]), jnp.concatenate([t, t]), cond.both
-        )
-        without, with_prompt = jnp.split(out.astype(jnp.float32), 2)
-        scale = cond.scale.astype(jnp.float32)[:, None, None, None]
-        return without + scale * (with_prompt - without)
+        return combine(eps_fn(params, twice(x), twice(t), cond.both), cond.scale)
 
     return run
+
+
+def twice(x: Array) -> Array:
+    """A batch for both branches: the samples, and the same once more."""
+    return jnp.concatenate([x, x])
+
+
+def combine(out: Array, scale: Float[Array, " r"]) -> Float32[Array, "b h w c"]:
+    """The guided output, of both branches' (2 b, h, w, c)."""
+    without, with_prompt = jnp.split(out.astype(jnp.float32), 2)
+    by = scale.astype(jnp.float32)[:, None, None, None]
+    return without + by * (with_prompt - without)

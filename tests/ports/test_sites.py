@@ -169,3 +169,17 @@ def test_a_delta_in_the_middle_does_not_reach_back():
     _, moved = run(case, taps=("down.0", "mid"), deltas={"mid": jnp.ones(())})
     np.testing.assert_array_equal(plain["down.0"], moved["down.0"])
     assert rel(moved["mid"], plain["mid"] + 1) <= 1e-5
+
+
+@pytest.mark.parametrize("load_case", [unet_case, ddpm_case])
+def test_a_unet_in_two_halves_is_the_whole(load_case):
+    port, inputs = load_case()
+    out, taps = port.apply(port.params, *inputs, taps=("mid",))
+    apply = jax.jit(port.apply, static_argnames=("method",))
+    h, rest = apply(port.params, *inputs, method="down")
+    assert rel(h, taps["mid"]) <= 1e-6
+    assert rel(apply(port.params, h, rest, method="up"), out) <= 1e-6
+    moved = port.apply(port.params, *inputs, deltas={"mid": jnp.ones(())})
+    assert rel(apply(port.params, h + 1, rest, method="up"), moved) <= 1e-5
+    with pytest.raises(SiteError, match=r"no site 'down\.0' in this forward pass"):
+        port.apply(port.params, h, rest, method="up", taps=("down.0",))
