@@ -46,3 +46,15 @@ def unit_rows(x: Float[Array, "n d"]) -> Float32[Array, "n d"]:
     [[0.0, 1.0], [0.0, 0.0]]
     """
     return jax.vmap(unit)(x)
+
+
+def faced(w: Float[Array, " d"]) -> Float32[Array, " d"]:
+    """``w`` or ``-w``: that whose entry of largest magnitude is positive.
+
+    Eigenvectors come with either sign; this makes it the same on every machine.
+
+    >>> faced(jnp.array([1.0, -3.0])).tolist()
+    [-1.0, 3.0]
+    """
+    w = w.astype(jnp.float32)
+    return w * jnp.sign(w[jnp.argmax(jnp.abs(w))])

@@ -71,39 +71,55 @@ def top_eigh(
         values, vectors = jnp.linalg.eigh(a)
         values, vectors = values[::-1][:k], vectors[:, ::-1][:, :k]
         done = jnp.int32(0)
-        return TopEigh(values, vectors, _residual(a @ vectors, values, vectors), done)
+        return TopEigh(values, vectors, residual(a @ vectors, values, vectors), done)
 
     key = jax.random.key(0) if key is None else key
     start = jax.random.normal(key, (d, block), jnp.float32)
 
     def going(state):
         values, vectors, image, before, i = state
-        worst = _residual(image, values, vectors)[:k].max()
+        worst = residual(image, values, vectors)[:k].max()
         at_rounding = (worst < 10 * tol) & (worst > before / 2)
         return (i < max_iter) & (worst > tol) & ~at_rounding
 
     def step(state):
         values, vectors, image, _, i = state
-        before = _residual(image, values, vectors)[:k].max()
+        before = residual(image, values, vectors)[:k].max()
         columns = _filtered(a, values, vectors, image, k)
-        return *_rayleigh_ritz(a, _orthonormal(columns)), before, i + 1
+        return *_within(a, orthonormal(columns)), before, i + 1
 
     # The first product takes the start half the way to the large ones.
     basis, _ = jnp.linalg.qr(a @ start)
-    state = *_rayleigh_ritz(a, basis), jnp.float32(jnp.inf), jnp.int32(0)
+    state = *_within(a, basis), jnp.float32(jnp.inf), jnp.int32(0)
     values, vectors, image, _, done = jax.lax.while_loop(going, step, state)
-    residual = _residual(image, values, vectors)
-    return TopEigh(values[:k], vectors[:, :k], residual[:k], done)
+    wrong = residual(image, values, vectors)
+    return TopEigh(values[:k], vectors[:, :k], wrong[:k], done)
 
 
-def _rayleigh_ritz(a: Array, basis: Array) -> tuple[Array, Array, Array]:
-    """Values (descending) and vectors of ``a`` within an orthonormal basis' span, and
-    ``a`` times them."""
-    image = a @ basis
+@jax.default_matmul_precision("float32")
+def rayleigh_ritz(
+    basis: Float32[Array, "d b"], image: Float32[Array, "d b"]
+) -> tuple[Float32[Array, " b"], Float32[Array, "d b"], Float32[Array, "d b"]]:
+    """Eigenpairs of a symmetric operator within an orthonormal basis' span.
+
+    Args:
+        image: the operator's products with the basis.
+
+    Returns:
+        Values (descending), vectors, and the operator's products with the vectors.
+
+    >>> basis, a = jnp.eye(3)[:, :2], jnp.diag(jnp.array([1.0, 4.0, 9.0]))
+    >>> rayleigh_ritz(basis, a @ basis)[0].tolist()
+    [4.0, 1.0]
+    """
     inner = basis.T @ image
     values, turn = jnp.linalg.eigh((inner + inner.T) / 2)
     turn = turn[:, ::-1]
     return values[::-1], basis @ turn, image @ turn
+
+
+def _within(a: Array, basis: Array) -> tuple[Array, Array, Array]:
+    return rayleigh_ritz(basis, a @ basis)
 
 
 def _filtered(a: Array, values: Array, vectors: Array, image: Array, k: int) -> Array:
@@ -127,12 +143,30 @@ def _filtered(a: Array, values: Array, vectors: Array, image: Array, k: int) -> 
     return jax.lax.fori_loop(1, degree, turn, state)[2]
 
 
-def _orthonormal(columns: Array) -> Array:
-    """Filtered Ritz vectors are nearly orthogonal but for their lengths."""
+def orthonormal(columns: Float32[Array, "d b"]) -> Float32[Array, "d b"]:
+    """A basis of the columns' span, quickest where they are nearly orthogonal but for
+    their lengths, as products with Ritz vectors are.
+
+    >>> orthonormal(jnp.array([[3.0, 0.0], [0.0, 0.5], [0.0, 0.0]])).tolist()
+    [[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]
+    """
     lengths = jnp.maximum(jnp.linalg.norm(columns, axis=0), 1e-30)
     return tall_qr.qr(columns / lengths[None])[0]
 
 
-def _residual(image: Array, values: Array, vectors: Array) -> Array:
+def residual(
+    image: Float32[Array, "d b"],
+    values: Float32[Array, " _"],
+    vectors: Float32[Array, "d b"],
+) -> Float32[Array, " b"]:
+    """Of each eigenpair, ``|a v - value v|`` over the largest (the first) value.
+
+    Args:
+        image: the matrix' products with the vectors.
+        values: of the vectors, and perhaps of more.
+
+    >>> residual(jnp.eye(2), jnp.array([1.0, 0.5]), jnp.eye(2)).tolist()
+    [0.0, 0.5]
+    """
     error = jnp.linalg.norm(image - vectors * values[None, : vectors.shape[1]], axis=0)
     return error / jnp.maximum(jnp.abs(values[0]), 1e-30)
