@@ -8,7 +8,6 @@ it. Decoding it with the same model gives the image back; with another, a transl
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32, Int, Key
 
@@ -54,6 +53,7 @@ def encode(
         UneError: ``eta`` is not in (0, 1], ``skip`` leaves no step (unless it is traced,
             when nothing is looked at), or the schedule's sampling is undefined.
 
+    >>> import jax
     >>> schedule = Schedule.from_config({}, steps=10)
     >>> eps_fn = lambda params, x, t, cond: jnp.sin(x)
     >>> x0, keys = jnp.ones((1, 2, 2, 4)), jax.random.split(jax.random.key(0), 1)
@@ -84,6 +84,7 @@ def encode_with_residual(
     ``residual`` (b,) is the root mean square by which a step's code misses the sample
     that it leads to, in units of the latent: rounding alone, for no model call more.
 
+    >>> import jax
     >>> schedule = Schedule.from_config({}, steps=10)
     >>> x0, keys = jnp.ones((1, 8, 8, 4)), jax.random.split(jax.random.key(0), 1)
     >>> out = encode_with_residual(
@@ -105,6 +106,7 @@ def path(
 ) -> Float32[Array, "b h w c"]:
     """A draw of q(x_s | x_t, x_0): where step i of the trajectory leads from ``x``.
 
+    >>> import jax
     >>> rows = table(Schedule.from_config({}, steps=10), 0.1)
     >>> row, x = jax.tree.map(lambda a: a[0], rows), jnp.ones((1, 2, 2, 4))
     >>> path(jax.random.key(0)[None], 0, x, row, x).shape
