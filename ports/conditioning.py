@@ -1,7 +1,7 @@
 """What a UNet is told beside the noisy latents: text, timestep, guidance, sizes."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -75,6 +75,26 @@ def for_batch(rows: Shaped[Array, "r ..."], b: int) -> Shaped[Array, "b ..."]:
     if b % len(rows):
         raise ValueError(f"{len(rows)} conditions do not divide a batch of {b}")
     return jnp.repeat(rows, b // len(rows), axis=0)
+
+
+def checked(config: Any, cond: Array | Condition) -> Condition:
+    """The condition in full; ValueError where the network needs more, or takes less.
+
+    ``config`` is the UNet's.
+    """
+    if config.time_cond_proj_dim and not isinstance(cond, Condition):
+        raise ValueError(
+            "this UNet embeds a guidance scale: pass Condition(context, "
+            "guidance_scale=w), or guidance_scale=None to leave the embedding out"
+        )
+    full = cond if isinstance(cond, Condition) else Condition(cond, None)
+    if full.guidance_scale is not None and not config.time_cond_proj_dim:
+        raise ValueError("this UNet embeds no guidance scale: pass guidance_scale=None")
+    for name in ("pooled", "time_ids"):
+        if (getattr(full, name) is not None) != bool(config.addition_embed_type):
+            verb = "needs" if config.addition_embed_type else "takes no"
+            raise ValueError(f"this UNet {verb} Condition.{name}")
+    return full
 
 
 class TimeEmbedding(nnx.Module):

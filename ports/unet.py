@@ -29,6 +29,7 @@ from ports.conditioning import (
     Prepared,
     TimeEmbedding,
     Told,
+    checked,
     for_batch,
     guidance_embedding,
     sinusoids,
@@ -403,23 +404,6 @@ class UNet(nnx.Module):
             both = (for_batch(cond.pooled.astype(dtype), b), for_batch(sizes, b))
             time = time + self.add_embedding(jnp.concatenate(both, axis=-1))
         return time
-
-
-def checked(config: Config, cond: Array | Condition) -> Condition:
-    """The condition in full; ValueError where the network needs more, or takes less."""
-    if config.time_cond_proj_dim and not isinstance(cond, Condition):
-        raise ValueError(
-            "this UNet embeds a guidance scale: pass Condition(context, "
-            "guidance_scale=w), or guidance_scale=None to leave the embedding out"
-        )
-    full = cond if isinstance(cond, Condition) else Condition(cond, None)
-    if full.guidance_scale is not None and not config.time_cond_proj_dim:
-        raise ValueError("this UNet embeds no guidance scale: pass guidance_scale=None")
-    for name in ("pooled", "time_ids"):
-        if (getattr(full, name) is not None) != bool(config.addition_embed_type):
-            verb = "needs" if config.addition_embed_type else "takes no"
-            raise ValueError(f"this UNet {verb} Condition.{name}")
-    return full
 
 
 _CONV = r"(?:.*\.)?conv(?:1|2|_in|_out|_shortcut)?"

@@ -208,13 +208,13 @@ def guided(halves: Halves) -> Halves:
         if not isinstance(cond, guidance.Guided):
             h, rest = halves.down(params, x, t, cond)
             return h, (rest, None)
-        both = (guidance.twice(v) for v in (x, t))
-        h, rest = halves.down(params, *both, cond.both)
+        x, t = guidance.twice(x), guidance.twice(t)
+        h, rest = halves.down(params, x, t, cond.both)
         return h, (rest, cond.scale)
 
     def up(params, h, rest):
-        rest, scale = rest
-        out = halves.up(params, h, rest)
+        inner, scale = rest
+        out = halves.up(params, h, inner)
         return out if scale is None else guidance.combine(out, scale)
 
     return Halves(down, up)
@@ -248,6 +248,22 @@ def add(
     """h plus step ``at.i``'s move; ``what`` is (n, i, j, c), or (n, b, i, j, c)."""
     move = what[at.i].astype(jnp.float32)
     return h + move.reshape((1,) * (4 - move.ndim) + move.shape)
+
+
+class Along(NamedTuple):
+    """How :func:`along` moves h."""
+
+    moves: Float[Array, "m n i j c"]
+    amounts: Float[Array, "b m"]
+
+
+@jax.default_matmul_precision("float32")
+def along(
+    what: Along, h: Float32[Array, "b i j c"], at: At
+) -> Float32[Array, "b i j c"]:
+    """h moved along m directions, by each sample's own amounts."""
+    moves = what.moves[:, at.i].astype(jnp.float32)
+    return h + jnp.tensordot(what.amounts.astype(jnp.float32), moves, 1)
 
 
 class Turned(NamedTuple):

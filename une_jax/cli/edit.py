@@ -99,7 +99,7 @@ class Edit:
 
     def _learned(self) -> tuple[dict[str, float], Directions, dict[str, float]]:
         """The attributes' weights, their directions, and AUCs where they are known."""
-        weights = dict(_weighted(a) for a in self.attribute)
+        weights = dict(weighted(a) for a in self.attribute)
         for name in self.keep:
             if name in weights:
                 raise UneError(f"--keep {name} would undo the edit itself")
@@ -110,6 +110,11 @@ class Edit:
             if self.view:
                 raise UneError("--view: a file's directions are of one view")
             found = files.load(self.directions)
+            if found.view.settings.get("space") == "h":
+                raise UneError(
+                    f"{self.directions} holds directions of h-space: use "
+                    "`une-jax hspace edit`"
+                )
             if not weights and len(found.names) == 1:
                 weights = {found.names[0]: 1.0}
             for name in weights:
@@ -157,7 +162,7 @@ class Edit:
         return "\n".join([*lines, "", tables.text(result["readings"], digits=2)])
 
 
-def _weighted(asked: str) -> tuple[str, float]:
+def weighted(asked: str) -> tuple[str, float]:
     """``Young=-0.5`` -> name and weight."""
     name, equals, weight = asked.partition("=")
     try:

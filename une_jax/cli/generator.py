@@ -195,14 +195,25 @@ class Generator:
         """NCHW latents (b, c, h, w) -> (b, m, c, h, w): plain DDIM inversion along
         ``schedule``, whatever the settings' own, at m timesteps of its ``reached``."""
         along = {"steps": schedule, "at": jnp.asarray(at, jnp.int32)}
-        params = self._params(None) | parallel.replicate(along, self.mesh)
-
-        def run(batch):
-            latents, more = _split(batch)
-            return self.walks.states(params, latents, more)
-
-        states = self._run(run, self._noise(x0, None, prompts, None))
+        states = self.walk(self.walks.states, x0, extra=along, prompts=prompts)
         return np.ascontiguousarray(np.moveaxis(states, -1, -3))
+
+    def walk(
+        self,
+        walk: programs.Walk,
+        latents: np.ndarray,
+        *,
+        extra: Mapping[str, Any] | None = None,
+        more: Mapping[str, np.ndarray] | None = None,
+        prompts: Sequence[str] | None = None,
+    ) -> Any:
+        """Any walk of NCHW latents, in batches: numpy out, as the walk gives it.
+
+        ``extra`` is put into the walk's params, ``more`` beside the rows.
+        """
+        params = self._params(None) | parallel.replicate(dict(extra or {}), self.mesh)
+        batch = self._noise(latents, None, prompts, None) | dict(more or {})
+        return self._run(lambda rows: walk(params, *_split(rows)), batch)
 
     def paint(self, x0: np.ndarray) -> np.ndarray:
         """NCHW latents x0 -> uint8 images: the VAE alone."""

@@ -21,6 +21,7 @@ from une_jax.cli import (
     faces,
     gaussianity,
     gcca,
+    hspace,
     import_,
     interpolate,
     leakage,
@@ -30,6 +31,7 @@ from une_jax.cli import (
     similarity,
     stitch,
     synthesize,
+    translate,
     verify,
 )
 from une_jax.cli.devices import configure_jax
@@ -53,8 +55,10 @@ COMMANDS = {
     "edit": edit.Edit,
     "app": app.App,
     "interpolate": interpolate.Interpolate,
+    "translate": translate.Translate,
     "directions": directions.Learn,
     "effects": effects.Effects,
+    "hspace": hspace.Hspace,
     "report": report.Report,
     "import": import_.Import,
     "export": export.Export,

@@ -21,6 +21,7 @@ from une_jax import (
     exact,
     fixed_point,
     guidance,
+    hspace,
     image_metrics,
     images,
     parallel,
@@ -49,10 +50,11 @@ class Walks(NamedTuple):
 
     ``params`` are ``unet``, ``cond``, ``steps`` (a Schedule; for ``few``
     consistency.Steps), ``guidance`` (None, or ``without`` and ``scale``), ``key`` (of
-    the DPM-Encoder's noise) and, for ``states`` alone, ``at``. ``more`` are rows beside the latents' own: ``row``,
-    its number, where noise is drawn; ``cond``, where each image has its own; ``code``,
-    what the method keeps beside the noise. The latents' memory is given away, but by
-    ``states``.
+    noise that is drawn) and, for ``states`` alone, ``at``; for ``inside``, ``moves`` and
+    ``phases`` of :mod:`une_jax.hspace`. ``more`` are rows beside the latents' own:
+    ``row``, its number, where noise is drawn; ``cond``, where each image has its own;
+    ``code``, what the method keeps beside the noise; ``amounts``, of the moves. The
+    latents' memory is given away, but by ``states`` and ``middles``.
     """
 
     invert: Walk  # x0 -> {x_T, residual[, code]}
@@ -61,6 +63,8 @@ class Walks(NamedTuple):
     few: Walk  # x_T -> x0 in few steps
     call: Walk  # the UNet alone, at the first timestep
     states: Walk  # x0 -> those of DDIM inversion at the timesteps ``at``
+    middles: Walk  # x_T -> h of each step of DDIM sampling
+    inside: Callable[[bool], Walk]  # symmetric -> x_T -> x0, h moved by ``amounts``
 
 
 @ft.lru_cache(maxsize=8)
@@ -166,11 +170,40 @@ def walks(
         unet, cond, steps = given(params, more)
         return ddim.trajectory(eps_fn, unet, x0, steps, cond, at=params["at"])
 
+    halves = hspace.guided(
+        hspace.Halves(ft.partial(apply, method="down"), ft.partial(apply, method="up"))
+    )
+
+    def middles(params, x_T, more):
+        unet, cond, steps = given(params, more)
+        return hspace.collect(halves, unet, x_T, steps, cond).h
+
+    def inside(params, x_T, more, *, symmetric):
+        unet, cond, steps = given(params, more)
+        return hspace.sample(
+            halves,
+            unet,
+            x_T,
+            steps,
+            cond,
+            shift=hspace.along,
+            what=hspace.Along(params["moves"], more["amounts"]),
+            phases=params["phases"],
+            keys=fold_in(params["key"], more["row"]),
+            symmetric=symmetric,
+        )
+
+    @ft.cache
+    def inside_as(symmetric: bool) -> Walk:
+        return _donating(ft.partial(inside, symmetric=symmetric), mesh)
+
     fns = {"invert": invert, "sample": sample, "few": few, "call": call}
     compiled = {name: _donating(fn, mesh) for name, fn in fns.items()}
     return Walks(
         follow=_donating(follow, mesh) if method == "exact" else None,
         states=_donating(states, mesh, donate=False),
+        middles=_donating(middles, mesh, donate=False),
+        inside=inside_as,
         **compiled,
     )
 

@@ -35,6 +35,9 @@ OPTIONS = {
         "--strength --unit --norm --out --view --prompt --json"
     ),
     "interpolate": "--zoo --image --to --places --out --generator --view --json",
+    "translate": "--images --from --to --out --prompt-from --prompt-to --guidance-from "
+    "--guidance-to --skip --code --eta --steps --seed --size --dtype --batch-size --limit "
+    "--json",
     "directions": "--out --view --attribute --caption --base --encoder --keep --how "
     "--method --json",
     "report": "--out --images --generator --view --attribute --prompt --truth --judge "
@@ -45,6 +48,7 @@ OPTIONS = {
     "--generator --kind --rank --paper --maps --probes --tests --pictures --attribute "
     "--judge --features --inception --lpips --json",
     "synthesize": "--generator --out --n --seed --steps --json",
+    "hspace": "fit edit",
     "app": "--images --generator --view --judge --port --open --json",
     "import": "--out --keys --images --partition --attributes --hash-images --shape "
     "--shard-rows --json",

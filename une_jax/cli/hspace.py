@@ -1,0 +1,30 @@
+"""``une-jax hspace``: directions in the UNet's bottleneck, and edits along them."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import tyro
+
+from une_jax.cli.hspace_edit import Edit
+from une_jax.cli.hspace_fit import Fit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hspace:
+    """Directions in the UNet's bottleneck (h-space), and edits along them."""
+
+    do: Annotated[
+        Annotated[Fit, tyro.conf.subcommand("fit")]
+        | Annotated[Edit, tyro.conf.subcommand("edit")],
+        tyro.conf.arg(name=""),
+    ]
+
+    @property
+    def json(self) -> bool:
+        return self.do.json
+
+    def run(self) -> dict[str, Any]:
+        return self.do.run()
+
+    def text(self, result: dict[str, Any]) -> str:
+        return self.do.text(result)
