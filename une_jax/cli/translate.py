@@ -142,9 +142,7 @@ class Translate:
 
     def _columns(self) -> list[Column]:
         """Every skip with every guidance, by what of them varies."""
-        skips, scales = (
-            dict.fromkeys(given) for given in (self.skip, self.guidance_to)
-        )
+        skips, scales = dict.fromkeys(self.skip), dict.fromkeys(self.guidance_to)
 
         def label(skip: int, scale: float) -> str:
             said = [f"skip {skip}"] if len(skips) > 1 else []
