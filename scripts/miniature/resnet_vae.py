@@ -77,7 +77,7 @@ def plan(name: str) -> card.Plan:
             "DiffuseVAE's first-stage ResNet VAE, 64x64x3 pixels to one flat latent of "
             "128 numbers."
         ),
-        steps=5000,
+        steps=3_500,
         faces=data.FIRST,
         settings={
             "batch": BATCH,
