@@ -1,12 +1,14 @@
 """What looks at decoded images: LPIPS, an encoder's features, Inception's, a judge."""
 
-from collections.abc import Callable, Sequence
+import functools as ft
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from une_jax.errors import UneError
+from une_jax.report.parts import in_parts
 from une_jax.zoo import Zoo
 
 if TYPE_CHECKING:
@@ -79,7 +81,6 @@ def _encoder(opened: Zoo, asked: str | None) -> dict[str, Any]:
 def inception_of(folder: Path) -> Any:
     """FID's features, with the weights in ``folder`` (``scripts/convert_inception.py``)."""
     import jax
-    import jax.numpy as jnp
 
     from ports import inception
     from une_jax import images
@@ -91,7 +92,8 @@ def inception_of(folder: Path) -> Any:
         return port.apply(params, images.to_signed(x))
 
     def features(x: np.ndarray) -> np.ndarray:
-        return _in_parts(lambda part: run(port.params, jnp.asarray(part)), x)
+        read = ft.partial(run, port.params)
+        return in_parts(read, x, size=_size(x))
 
     return features
 
@@ -103,7 +105,6 @@ def lpips_of(folder: Path, size: int) -> "Distance":
         UneError: the images are too small for it.
     """
     import jax
-    import jax.numpy as jnp
 
     from ports import lpips
     from une_jax import images
@@ -115,7 +116,7 @@ def lpips_of(folder: Path, size: int) -> "Distance":
         return port.apply(params, images.to_signed(a), images.to_signed(b))
 
     def distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return _in_parts(lambda *pair: far(port.params, *map(jnp.asarray, pair)), a, b)
+        return in_parts(ft.partial(far, port.params), a, b, size=_size(a))
 
     nothing = np.zeros((1, size, size, 3), np.uint8)
     try:
@@ -125,13 +126,6 @@ def lpips_of(folder: Path, size: int) -> "Distance":
     return distance
 
 
-def _in_parts(run: Callable[..., Any], *images: np.ndarray) -> np.ndarray:
-    """``run`` over batches of one length, so that nothing is compiled twice."""
-    edge, parts = images[0].shape[1], []
-    size = min(PAIRS, max(1, PIXELS // edge**2))
-    for start in range(0, len(images[0]), size):
-        some = [x[start : start + size] for x in images]
-        n = len(some[0])
-        full = [np.pad(x, ((0, size - n), (0, 0), (0, 0), (0, 0))) for x in some]
-        parts.append(np.asarray(run(*full))[:n])
-    return np.concatenate(parts)
+def _size(images: np.ndarray) -> int:
+    """How many of these a network looks at at once."""
+    return min(PAIRS, max(1, PIXELS // images.shape[1] ** 2))

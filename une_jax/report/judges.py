@@ -5,7 +5,8 @@ pixels: of miniature faces the shipped regressor, which was trained on faces of
 independent attributes; of photographs an encoder with probes of its own.
 """
 
-from collections.abc import Callable, Iterator
+import functools as ft
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import jax
@@ -18,6 +19,7 @@ from une_jax.effect import Reading
 from une_jax.errors import UneError
 from une_jax.miniature import factors, regressor, render
 from une_jax.report import latents, probing
+from une_jax.report.parts import in_parts
 from une_jax.zoo import Zoo
 
 Embed = Callable[[UInt8[np.ndarray, "n h w 3"]], Float[np.ndarray, "n d"]]
@@ -70,9 +72,8 @@ def miniature_judge() -> Judge:
     params = regressor.load()
 
     def reads(images: np.ndarray) -> Reading:
-        parts = [_read(params, part) for part in _padded(images, BATCH)]
-        whole = jax.tree.map(lambda *x: jnp.concatenate(x)[: len(images)], *parts)
-        return Reading(*whole)
+        seen = in_parts(ft.partial(_read, params), images, size=BATCH)
+        return jax.tree.map(jnp.asarray, seen)
 
     none = np.zeros((len(factors.NAMES), len(factors.NUISANCES)), np.float32)
     return Judge(
@@ -122,10 +123,3 @@ def encoder_judge(zoo: Zoo, view: str, embed: Embed) -> Judge:
 
     names = tuple(zoo.attribute_names[a] for a in known)
     return Judge(name=view, names=names, own=own, size=None, reads=reads)
-
-
-def _padded(images: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """Parts of one length, so that nothing is compiled twice."""
-    for start in range(0, len(images), size):
-        part = images[start : start + size]
-        yield np.pad(part, ((0, size - len(part)), (0, 0), (0, 0), (0, 0)))

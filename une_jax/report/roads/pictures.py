@@ -12,6 +12,7 @@ from PIL import Image
 
 from une_jax import frechet, image_metrics
 from une_jax.report.judges import Judge
+from une_jax.report.parts import in_parts
 from une_jax.report.probing import interval, truth_r2
 from une_jax.report.tables import Row
 
@@ -21,8 +22,15 @@ LUMA = np.array([0.299, 0.587, 0.114])  # of ITU-R BT.601
 Images = UInt8[np.ndarray, "n h w 3"]
 Distance = Callable[[Images, Images], Float[np.ndarray, " n"]]
 
+
+def _of_unit(measure: Callable[[jax.Array, jax.Array], jax.Array]) -> Callable:
+    """The measure, of uint8 images."""
+    return lambda a, b: measure(*(x.astype(jnp.float32) / 255 for x in (a, b)))
+
+
 _measures = {
-    name: jax.jit(getattr(image_metrics, name)) for name in ("rmse", "psnr", "ssim")
+    name: jax.jit(_of_unit(getattr(image_metrics, name)))
+    for name in ("rmse", "psnr", "ssim")
 }
 _moments, _frechet = jax.jit(frechet.moments), jax.jit(frechet.frechet)
 _kid = jax.jit(frechet.kid, static_argnames=("subsets", "size"))
@@ -100,7 +108,11 @@ def measure(made: Images, reference: Reference, eyes: Eyes) -> Seen:
     """
     row: Row = {}
     originals = reference.images
-    each = {name: _in_parts(run, made, originals) for name, run in _measures.items()}
+    size = max(1, PIXELS // (made.shape[1] * made.shape[2]))
+    each = {
+        name: in_parts(run, made, originals, size=size)
+        for name, run in _measures.items()
+    }
     each |= {k: distance(made, originals) for k, distance in eyes.distances.items()}
     for name, values in each.items():
         low, high = over_images(values)
@@ -116,20 +128,6 @@ def measure(made: Images, reference: Reference, eyes: Eyes) -> Seen:
         factors = dict(zip(reference.names, map(float, r2), strict=True))
         row["factor R²"] = float(np.mean(r2)) if len(r2) else None
     return Seen(row, factors)
-
-
-def _in_parts(
-    run: Callable[[jax.Array, jax.Array], jax.Array], a: Images, b: Images
-) -> Float[np.ndarray, " n"]:
-    """Of images in [0, 1], so many at a time as make ``PIXELS``."""
-    count = max(1, PIXELS // (a.shape[1] * a.shape[2]))
-    parts = []
-    for start in range(0, len(a), count):
-        pair = (x[start : start + count] for x in (a, b))
-        parts.append(
-            np.asarray(run(*(jnp.asarray(x, jnp.float32) / 255 for x in pair)))
-        )
-    return np.concatenate(parts)
 
 
 def over_images(values: Float[np.ndarray, " n"]) -> tuple[float, float]:
