@@ -71,7 +71,7 @@ def plan(name: str) -> card.Plan:
             f"DDPM on the pixels of faces of {SIZE}x{SIZE}, in the layout of the "
             "pipelines `google/ddpm-*`."
         ),
-        steps=5_000,
+        steps=6_500,
         faces=data.FIRST,
         settings={
             "size of the faces": SIZE,
