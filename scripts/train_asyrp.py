@@ -1,0 +1,253 @@
+"""Train Asyrp's implicit function: an edit in the bottleneck that a text describes.
+
+    python scripts/train_asyrp.py --source "a photo of a man" \\
+        --target "a photo of a man, smiling" --out smile.safetensors
+
+It learns from painted faces, or with ``--zoo ZOO`` from the noise of a NoiseZoo. The
+generator's walk from each image's noise is edited by f_t (arXiv 2210.10960): at every
+editing step the image predicted so far goes through the VAE's decoder and a CLIP, and f_t
+is improved by the directional loss. Several ``--source`` and as many ``--target`` are ways
+to say the same and are averaged. Killed runs go on from ``--runs``; other settings begin
+anew.
+
+Written: f_t as safetensors with its settings in the header (``une_jax.asyrp_files``), and
+beside it a picture of held-out images: the original (of painted ones), the image that the
+unedited walk predicts at the last editing step, and the edit at each ``--strength``.
+"""
+
+import functools
+import hashlib
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tyro
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from scripts.asyrp import judge as judges  # noqa: E402
+from scripts.asyrp import source as sources  # noqa: E402
+from scripts.miniature import loop, picture  # noqa: E402
+from une_jax import asyrp, asyrp_files, asyrp_training, directional, hspace, parallel  # noqa: E402
+from une_jax.cli.names import resolve  # noqa: E402
+from une_jax.errors import UneError  # noqa: E402
+
+# What the run's folder is named after: with another of these, f_t would be another.
+RESULT = ("zoo", "view", "generator", "steps", "images", "judge", "source", "target", "kind", "t_edit", "form", "clip", "recon", "iterations", "batch", "rate", "seed")  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Args:
+    """Train Asyrp's implicit function on a text's direction."""
+
+    source: tuple[str, ...]
+    """what the images show"""
+    target: tuple[str, ...]
+    """what the edited ones shall show"""
+    out: Path
+    """the file to write, e.g. smile.safetensors; the picture is smile.png"""
+    zoo: Path | None = None
+    """a NoiseZoo whose images to learn from, in its own number of steps"""
+    view: str | None = None
+    """which generator view of the zoo"""
+    generator: str | None = None
+    """PATH_OR_ID of the generator (default: the zoo's; mini-sd15 for faces)"""
+    steps: int = 10
+    """of DDIM, for painted faces"""
+    images: int = 32
+    """to learn from"""
+    held_out: int = 6
+    """further images, for the picture and S_dir"""
+    judge: str = "mini-clip-p8"
+    """PATH_OR_ID of a CLIP"""
+    kind: asyrp.Kind = "ddpm"
+    """of f_t"""
+    t_edit: int = 400
+    """h is moved at timesteps from here up"""
+    form: directional.Form = "paper"
+    """of the loss: the paper's, or its code's, which compares with the unpredicted image"""
+    clip: float = 1.0
+    """weight of the directional loss"""
+    recon: float = 3.0
+    """weight of the difference in pixels, from 0 to 1"""
+    iterations: int = 40
+    """walks of a batch; each has one update at each editing step"""
+    batch: int = 8
+    """images in a walk"""
+    rate: float = 1e-3
+    """of Adam, falling to nothing along a cosine"""
+    seed: int = 0
+    """of f_t's first weights and of the batches"""
+    strength: tuple[float, ...] = (-1.0, 0.0, 0.5, 1.0, 1.5)
+    """of the edits in the picture"""
+    runs: Path = ROOT / "runs" / "asyrp"
+    """where checkpoints go"""
+
+    def __post_init__(self):
+        if len(self.source) != len(self.target):
+            raise UneError("give as many --target as --source")
+        if not 1 <= self.batch <= self.images:
+            raise UneError(f"--batch {self.batch} of {self.images} images; use 1 to {self.images}")  # fmt: skip
+
+    @property
+    def folder(self) -> Path:
+        """Of the checkpoints: another one for other settings."""
+        told = json.dumps({k: str(getattr(self, k)) for k in RESULT})
+        return self.runs / hashlib.sha256(told.encode()).hexdigest()[:12]
+
+
+def main(args: Args) -> None:
+    n = args.images + args.held_out
+    if args.zoo:
+        found = sources.of_zoo(args.zoo, args.view, args.generator, n)
+    else:
+        found = sources.of_faces(args.generator or "mini-sd15", args.steps, n)
+    run = Run(args, found, judges.load(resolve(args.judge)))
+    f = run.train()
+    scores = run.show(f)
+    asyrp_files.save(args.out, f, run.about() | {"held-out S_dir": scores})
+    print(json.dumps({"held-out S_dir by strength": scores, "file": str(args.out)}))
+
+
+class Run:
+    """One training: what is fixed in it, and its two programs."""
+
+    def __init__(self, args: Args, found: sources.Source, judge: judges.Judge):
+        self.args, self.found, self.judge = args, found, judge
+        self.generator = found.generator
+        self.frozen = sources.frozen(self.generator)
+        self.halves = sources.halves(self.generator)
+        self.phases = hspace.phases(self.frozen.schedule, t_edit=args.t_edit)
+        self.edits = int(self.phases.edit.sum())
+        if not self.edits:
+            raise UneError(f"--t-edit {args.t_edit} is above every timestep: nothing would be edited")  # fmt: skip
+        self.texts = tuple(directional.said(judge.read(t)) for t in (args.source, args.target))  # fmt: skip
+        self.weights = {"frozen": self.frozen, "judge": judge.params, "texts": self.texts}  # fmt: skip
+        # The walk without edits does not depend on f: once for all images.
+        watch = jax.jit(self._watch)
+        parts = np.array_split(found.noise, -(-len(found.noise) // args.batch))
+        self.clean = np.concatenate([watch(self.weights, jnp.asarray(x)) for x in parts])  # fmt: skip
+
+    def _watch(self, weights: Any, x_T: jax.Array) -> jax.Array:
+        """P of the unedited walk, (b, m + 1, ...); the last is the image itself."""
+        fixed = weights["frozen"]
+        walk = asyrp_training.watch(self.halves, fixed.unet, x_T, fixed.schedule, fixed.cond)  # fmt: skip
+        return jnp.concatenate([walk.image[:, : self.edits], walk.image[:, -1:]], 1)
+
+    def paint(self, weights: Any, x0: jax.Array) -> jax.Array:
+        return sources.paint(self.generator, weights["frozen"].vae, x0)
+
+    def losses(self, weights: Any, edited: jax.Array, clean: jax.Array, i: jax.Array) -> directional.Losses:  # fmt: skip
+        """Of latents predicted at editing step i; ``clean`` is a row of ``self.clean``."""
+        judge, args = weights["judge"], self.args
+        image, source = (self.paint(weights, x) for x in (edited, clean[:, i]))
+        whole = source if args.form == "paper" else self.paint(weights, clean[:, -1])
+        before, after = (self.judge.look(judge, x) for x in (whole, image))
+        said, shall = weights["texts"]
+        return directional.loss(
+            0.5 * image, 0.5 * source, after, before, said, shall,  # black to white is 1
+            form=args.form, weights=directional.Weights(args.clip, args.recon),
+        )  # fmt: skip
+
+    def train(self) -> asyrp.Params:
+        """f_t after all iterations; prints how the loss goes."""
+        args = self.args
+        updates = args.iterations * self.edits
+        rate = optax.cosine_decay_schedule(args.rate, updates)
+        tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
+
+        def update(slope, state, what):
+            steps, state = tx.update(slope, state, what)
+            return optax.apply_updates(what, steps), state
+
+        @jax.jit
+        def walk(weights, state, batch):
+            fixed = weights["frozen"]
+            x_T, clean = batch
+            ones = jnp.ones(len(fixed.schedule.sampling.t))
+
+            def loss(image, i):
+                out = self.losses(weights, image, clean, i)
+                kinds = ("clip", "recon", "cosine")
+                return out.total.mean(), {k: getattr(out, k).mean() for k in kinds}
+
+            out = asyrp_training.learn(
+                self.halves, fixed.unet, x_T, fixed.schedule, fixed.cond,
+                shift=lambda f, h, at: asyrp.implicit(asyrp.Implicit(f, ones), h, at),
+                what=state[0], state=state[1], loss=loss, update=update, steps=self.edits,
+            )  # fmt: skip
+            return (out.what, out.state), jax.tree.map(jnp.mean, out.metrics)
+
+        def told(state, batch, step):
+            state, metrics = walk(self.weights, state, batch)
+            numbers = "  ".join(f"{k} {float(v):.4f}" for k, v in metrics.items())
+            print(f"iteration {step + 1}/{args.iterations}  {numbers}", flush=True)
+            return state, metrics
+
+        def batch(key):
+            rows = jax.random.choice(key, args.images, (args.batch,), replace=False)
+            return tuple(jnp.asarray(x[np.asarray(rows)]) for x in (self.found.noise, self.clean))  # fmt: skip
+
+        f = asyrp.init(jax.random.key(args.seed), self.channels, kind=args.kind)
+        # Placed as the walk returns it, or the second walk would be compiled anew.
+        state = parallel.replicate((f, tx.init(f)), self.generator.mesh)
+        return loop.follow(
+            args.folder, state, told, batch,
+            steps=args.iterations, seed=args.seed, save_every=max(1, args.iterations // 10),
+        )[0]  # fmt: skip
+
+    @property
+    def channels(self) -> int:
+        fixed, x = self.frozen, jnp.asarray(self.found.noise[:1])
+        t = fixed.schedule.sampling.t[:1]
+        return jax.eval_shape(self.halves.down, fixed.unet, x, t, fixed.cond)[0].shape[-1]  # fmt: skip
+
+    def show(self, f: asyrp.Params) -> dict[str, float]:
+        """Writes the picture of held-out images; S_dir at each strength."""
+        args, rows = self.args, slice(self.args.images, None)
+        x_T, clean = (jnp.asarray(x[rows]) for x in (self.found.noise, self.clean))
+        if not len(x_T):
+            return {}
+
+        @jax.jit
+        def edited(weights, f, strength):
+            fixed = weights["frozen"]
+            n = len(fixed.schedule.sampling.t)
+            what = asyrp.Implicit(f, asyrp.weights(strength, n, trained=n))
+            x0 = hspace.sample(
+                self.halves, fixed.unet, x_T, fixed.schedule, fixed.cond,
+                shift=asyrp.implicit, what=what, phases=self.phases,
+            )  # fmt: skip
+            image = self.paint(weights, x0)
+            before = self.paint(weights, clean[:, -1])
+            look = functools.partial(self.judge.look, weights["judge"])
+            said, shall = weights["texts"]  # of length 1
+            return image, directional.s_dir(look(before), look(image), shall - said).mean()  # fmt: skip
+
+        made = [edited(self.weights, f, jnp.float32(s)) for s in args.strength]
+        first = [] if self.found.images is None else [self.found.images[rows]]
+        first.append(np.asarray(self.paint(self.weights, clean[:, self.edits - 1])))
+        picture.grid(args.out.with_suffix(".png"), *first, *(image for image, _ in made))  # fmt: skip
+        return {f"{s:g}": round(float(score), 4) for s, (_, score) in zip(args.strength, made, strict=True)}  # fmt: skip
+
+    def about(self) -> dict[str, Any]:
+        """The settings, as the file's header has them."""
+        args, view = self.args, self.generator.views[0]
+        return {
+            **{k: v for k, v in asdict(args).items() if k in RESULT and k != "zoo"},
+            "view": asdict(view),
+            "timesteps": np.asarray(self.frozen.schedule.sampling.t).tolist(),
+            "judge sha256": self.judge.loaded.weights_sha256,
+            "text cosine": round(float(directional.text_cosine(*self.texts)), 6),
+        }
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args, description=__doc__))

@@ -1,0 +1,76 @@
+"""Asyrp's functions as files: weights in safetensors, what they belong to in the header.
+
+f means nothing in another model's bottleneck, nor in a walk of other timesteps without
+``asyrp.weights``; so a file knows both.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_safetensors
+
+from une_jax.asyrp import Params
+from une_jax.errors import UneError
+from une_jax.zoo.atomic import write_bytes_atomically
+
+FORMAT = "une-jax asyrp 1"
+
+
+class Stored(NamedTuple):
+    """What :func:`load` gives."""
+
+    params: Params
+    about: dict[str, Any]
+
+
+def save(path: Path, params: Params, about: Mapping[str, Any]) -> None:
+    """Writes f and ``about``, its settings as JSON has them; one that was there is
+    replaced.
+
+    Raises:
+        UneError: a weight is not finite.
+
+    An example is at :func:`load`.
+    """
+    arrays = {name: np.asarray(w, np.float32) for name, w in params.items()}
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise UneError(f"{path}: {name} is not finite; it was not written")
+    header = {"format": FORMAT, "about": json.dumps(dict(about), sort_keys=True)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes_atomically(path, to_safetensors(arrays, header))
+
+
+def load(path: Path) -> Stored:
+    """Reads what :func:`save` wrote.
+
+    Raises:
+        UneError: there is no such file, or it is none of ours, or damaged.
+
+    >>> import jax, tempfile
+    >>> from une_jax import asyrp
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder, "smile.safetensors")
+    ...     save(file, asyrp.init(jax.random.key(0), 8), {"target": "a smile"})
+    ...     load(file).about
+    {'target': 'a smile'}
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = file.metadata() or {}
+            if header.get("format") != FORMAT:
+                raise UneError(f"{path} is no file of Asyrp's; train one with scripts/train_asyrp.py")  # fmt: skip
+            about = json.loads(header["about"])
+            arrays = {name: jnp.asarray(file.get_tensor(name)) for name in file.keys()}
+        return Stored(arrays, dict(about))
+    except FileNotFoundError as error:
+        raise UneError(f"there is no file {path}") from error
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, UneError):
+            raise
+        raise UneError(f"{path} is no file of Asyrp's: {error}") from error
