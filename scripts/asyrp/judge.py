@@ -54,7 +54,8 @@ def prepared(steps: Preprocess, images: jax.Array) -> jax.Array:
     x = jnp.clip((images.astype(jnp.float32) + 1) / 2, 0, 1)
     size = (steps.size, steps.size)
     if steps.filter == "bicubic":
-        x = jnp.clip(resize(x, size, antialias=True), 0, 1)
+        for shape in ((x.shape[1], steps.size), size):  # an axis at a time, as Pillow
+            x = jnp.clip(resize(x, shape, antialias=True), 0, 1)
     elif x.shape[1:3] != size:
         x = jax.image.resize(x, (len(x), *size, 3), "linear", antialias=True)
     margin = steps.size - (steps.crop or steps.size)
