@@ -16,10 +16,9 @@ unedited walk predicts at the last editing step, and the edit at each ``--streng
 """
 
 import functools
-import hashlib
 import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -34,73 +33,11 @@ sys.path.insert(0, str(ROOT))
 
 from scripts.asyrp import judge as judges  # noqa: E402
 from scripts.asyrp import source as sources  # noqa: E402
+from scripts.asyrp.args import RESULT, Args  # noqa: E402
 from scripts.miniature import loop, picture  # noqa: E402
 from une_jax import asyrp, asyrp_files, asyrp_training, directional, hspace, parallel  # noqa: E402
 from une_jax.cli.names import resolve  # noqa: E402
 from une_jax.errors import UneError  # noqa: E402
-
-# What the run's folder is named after: with another of these, f_t would be another.
-RESULT = ("zoo", "view", "generator", "steps", "images", "judge", "source", "target", "kind", "t_edit", "form", "clip", "recon", "iterations", "batch", "rate", "seed")  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class Args:
-    """Train Asyrp's implicit function on a text's direction."""
-
-    source: tuple[str, ...]
-    """what the images show"""
-    target: tuple[str, ...]
-    """what the edited ones shall show"""
-    out: Path
-    """the file to write, e.g. smile.safetensors; the picture is smile.png"""
-    zoo: Path | None = None
-    """a NoiseZoo whose images to learn from, in its own number of steps"""
-    view: str | None = None
-    """which generator view of the zoo"""
-    generator: str | None = None
-    """PATH_OR_ID of the generator (default: the zoo's; mini-sd15 for faces)"""
-    steps: int = 10
-    """of DDIM, for painted faces"""
-    images: int = 32
-    """to learn from"""
-    held_out: int = 6
-    """further images, for the picture and S_dir"""
-    judge: str = "mini-clip-p8"
-    """PATH_OR_ID of a CLIP"""
-    kind: asyrp.Kind = "ddpm"
-    """of f_t"""
-    t_edit: int = 400
-    """h is moved at timesteps from here up"""
-    form: directional.Form = "paper"
-    """of the loss: the paper's, or its code's, which compares with the unpredicted image"""
-    clip: float = 1.0
-    """weight of the directional loss"""
-    recon: float = 3.0
-    """weight of the difference in pixels, from 0 to 1"""
-    iterations: int = 40
-    """walks of a batch; each has one update at each editing step"""
-    batch: int = 8
-    """images in a walk"""
-    rate: float = 1e-3
-    """of Adam, falling to nothing along a cosine"""
-    seed: int = 0
-    """of f_t's first weights and of the batches"""
-    strength: tuple[float, ...] = (-1.0, 0.0, 0.5, 1.0, 1.5)
-    """of the edits in the picture"""
-    runs: Path = ROOT / "runs" / "asyrp"
-    """where checkpoints go"""
-
-    def __post_init__(self):
-        if len(self.source) != len(self.target):
-            raise UneError("give as many --target as --source")
-        if not 1 <= self.batch <= self.images:
-            raise UneError(f"--batch {self.batch} of {self.images} images; use 1 to {self.images}")  # fmt: skip
-
-    @property
-    def folder(self) -> Path:
-        """Of the checkpoints: another one for other settings."""
-        told = json.dumps({k: str(getattr(self, k)) for k in RESULT})
-        return self.runs / hashlib.sha256(told.encode()).hexdigest()[:12]
 
 
 def main(args: Args) -> None:
@@ -136,7 +73,7 @@ class Run:
         self.clean = np.concatenate([watch(self.weights, jnp.asarray(x)) for x in parts])  # fmt: skip
 
     def _watch(self, weights: Any, x_T: jax.Array) -> jax.Array:
-        """P of the unedited walk, (b, m + 1, ...); the last is the image itself."""
+        """P of the unedited walk's m editing steps and of its last, (b, m + 1, ...)."""
         fixed = weights["frozen"]
         walk = asyrp_training.watch(self.halves, fixed.unet, x_T, fixed.schedule, fixed.cond)  # fmt: skip
         return jnp.concatenate([walk.image[:, : self.edits], walk.image[:, -1:]], 1)
@@ -225,17 +162,21 @@ class Run:
                 self.halves, fixed.unet, x_T, fixed.schedule, fixed.cond,
                 shift=asyrp.implicit, what=what, phases=self.phases,
             )  # fmt: skip
-            image = self.paint(weights, x0)
-            before = self.paint(weights, clean[:, -1])
+            return self.paint(weights, x0)
+
+        @jax.jit
+        def score(weights, before, after):
             look = functools.partial(self.judge.look, weights["judge"])
             said, shall = weights["texts"]  # of length 1
-            return image, directional.s_dir(look(before), look(image), shall - said).mean()  # fmt: skip
+            return directional.s_dir(look(before), look(after), shall - said).mean()
 
         made = [edited(self.weights, f, jnp.float32(s)) for s in args.strength]
+        still = edited(self.weights, f, jnp.float32(0))
+        scores = [float(score(self.weights, still, image)) for image in made]
         first = [] if self.found.images is None else [self.found.images[rows]]
         first.append(np.asarray(self.paint(self.weights, clean[:, self.edits - 1])))
-        picture.grid(args.out.with_suffix(".png"), *first, *(image for image, _ in made))  # fmt: skip
-        return {f"{s:g}": round(float(score), 4) for s, (_, score) in zip(args.strength, made, strict=True)}  # fmt: skip
+        picture.grid(args.out.with_suffix(".png"), *first, *made)  # fmt: skip
+        return {f"{s:g}": round(v, 4) for s, v in zip(args.strength, scores, strict=True)}  # fmt: skip
 
     def about(self) -> dict[str, Any]:
         """The settings, as the file's header has them."""
