@@ -1,6 +1,6 @@
 """All roads between five families of generators, on miniature faces whose truth is known.
 
-    python scripts/reproduce_all_roads.py --out roads --models DIR
+    python scripts/reproduce_all_roads.py --out roads
 
 Paints faces, encodes them with a VAE, a VQVAE, a flow, a pixel diffusion model, Stable
 Diffusion and encoders, lets the GAN paint its own, maps every view into every other,
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import tyro
 
-from une_jax import zoo
+from une_jax import miniature, zoo
 from une_jax.cli.build import Build
 from une_jax.cli.devices import configure_jax
 from une_jax.cli.faces import Faces
@@ -43,8 +43,9 @@ class Args:
 
     out: Path
     """folder for faces, zoos, the page and results.md"""
-    models: Path
-    """folder of the families' members, as scripts/train_miniature.py writes them"""
+    models: Path = miniature.MODELS
+    """folder of the families' members, as scripts/train_miniature.py writes them
+    (default: the package's)"""
     faces: int = 3000
     """how many faces, and how many images of the GAN's"""
     steps: int = 50

@@ -147,6 +147,44 @@ def test_the_gan_paints_faces_that_differ(pixels):
     assert 0.7 < made.std(0).mean() / faces.std(0).mean() < 1.2
 
 
+def test_the_flow_gives_faces_back_and_knows_noise_when_it_sees_it(pixels):
+    """Its latents of faces are nearer to N(0, I) than those of faces in negative."""
+    flow = family.load_family(names.resolve("mini-glow"), generator.Settings())
+    faces = np.stack([flow.prepare(Image.fromarray(x)) for x in pixels[:64]])
+    eps = flow.compute(faces, np.arange(64)).arrays["mini-glow.eps"]
+    again = flow.decode("mini-glow.eps", eps)
+    assert np.abs(again.astype(int) - faces).max() <= 3
+    negative = flow.compute(255 - faces, np.arange(64)).arrays["mini-glow.eps"]
+    assert np.square(eps).mean() < 0.8 * np.square(negative).mean()
+    assert 0.6 < np.square(eps).mean() < 1.5
+
+
+def test_the_pixel_diffusion_model_gives_faces_back_from_their_noise(pixels):
+    settings = generator.Settings(steps=20)
+    ddpm = family.load_family(names.resolve("mini-ddpm"), settings)
+    faces = np.stack([ddpm.prepare(Image.fromarray(x)) for x in pixels[:32]])
+    noise = ddpm.compute(faces, np.arange(32)).arrays["mini-ddpm"]
+    again = ddpm.decode("mini-ddpm", noise)
+    unit = np.float32(1 / 255)
+    own = image_metrics.psnr(faces * unit, again * unit)
+    other = image_metrics.psnr(faces * unit, np.roll(again, 1, axis=0) * unit)
+    assert float(own.mean()) > float(other.mean()) + 8
+
+
+def test_the_vae_of_one_vector_keeps_a_face_apart_from_others(pixels):
+    vae = family.load_family(names.resolve("mini-vae"), generator.Settings())
+    latents = vae.compute(pixels[:64], np.arange(64)).arrays["mini-vae"]
+    again = vae.decode("mini-vae", latents)
+    unit = np.float32(1 / 255)
+    own = image_metrics.psnr(pixels[:64] * unit, again * unit)
+    mean = np.broadcast_to(pixels.mean(0).astype(np.uint8), (64, 64, 64, 3))
+    assert float(own.mean()) > 18
+    assert (
+        float(own.mean())
+        > float(image_metrics.psnr(pixels[:64] * unit, mean * unit).mean()) + 4
+    )
+
+
 def test_the_vqvae_keeps_faces_recognisable(pixels):
     vq = family.load_family(names.resolve("mini-vq"), generator.Settings())
     latents = vq.compute(pixels[:64], np.arange(64)).arrays["mini-vq"]

@@ -10,7 +10,8 @@ from pathlib import Path
 
 MODELS = Path(__file__).parent / "models"
 GENERATORS = ("mini-sd15", "mini-sd21", "mini-lcm")
-FAMILIES = ("mini-gan", "mini-vq")  # generators that are no latent diffusion
+# Generators that are no latent diffusion.
+FAMILIES = ("mini-vae", "mini-vq", "mini-glow", "mini-ddpm", "mini-gan")
 ENCODERS = (
     "mini-clip-p8",
     "mini-clip-p16",
