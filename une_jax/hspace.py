@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Float32, Int32, Key
 
 from une_jax import guidance
@@ -62,8 +63,8 @@ def phases(
 ) -> Phases:
     """h is moved at timesteps from ``t_edit`` up; below ``t_boost`` steps are DDPM's.
 
-    The three phases of Asyrp, Sec. 3.5: editing, denoising, quality boosting. Without
-    the two every step edits. ``eta`` is the noise of the steps that do not boost.
+    The three phases of Asyrp, Sec. 3.5: editing, denoising, quality boosting, where h is
+    left alone. Without the two every step edits. ``eta`` is the noise of the steps that do not boost.
 
     Raises:
         UneError: boosting would begin before editing ends, or eta is not in [0, 1].
@@ -80,8 +81,10 @@ def phases(
             f"t_boost {t_boost} is above t_edit {t_edit}: edits end before noise begins"
         )
     t = np.asarray(schedule.sampling.t)
+    boost = t < t_boost
     return Phases(
-        jnp.asarray(t >= t_edit), jnp.asarray(np.where(t < t_boost, 1.0, eta), "f4")
+        jnp.asarray((t >= t_edit) & ~boost),
+        jnp.asarray(np.where(boost, 1.0, eta), jnp.float32),
     )
 
 
@@ -116,7 +119,8 @@ def sample(
     ``x_T`` or ``what``, grad and shard_map.
 
     Raises:
-        UneError: the schedule's sampling is undefined.
+        UneError: the schedule's sampling is undefined; a phase has noise, and there are
+            no keys (not told under jit with traced phases, where there is no noise then).
 
     >>> halves = Halves(
     ...     down=lambda params, x, t, cond: (x[:, ::2, ::2], x),
@@ -132,7 +136,7 @@ def sample(
     n = len(schedule.sampling.t)
     if phases is None:
         phases = Phases(jnp.ones(n, bool), jnp.zeros(n, jnp.float32))
-    table = noisy(schedule, phases.eta)
+    table = noisy(schedule, _eta(phases, keys))
 
     def body(x, step):
         row, edit, at = step
@@ -178,7 +182,7 @@ def collect(
     (2, 10, 4, 4, 3)
     """
     n = len(schedule.sampling.t)
-    table = noisy(schedule, jnp.zeros(n) if phases is None else phases.eta)
+    table = noisy(schedule, jnp.zeros(n) if phases is None else _eta(phases, keys))
 
     def body(x, step):
         row, i = step
@@ -226,6 +230,15 @@ def _moved(shift: Shift, what: Any, h: Array, at: At, b: int) -> Array:
     return jnp.concatenate(
         [shift(what, part.astype(jnp.float32), at).astype(h.dtype) for part in parts]
     )
+
+
+def _eta(phases: Phases, keys: Array | None) -> Array:
+    """None without keys: a step must not lose the noise that is not drawn."""
+    if keys is not None:
+        return phases.eta
+    if not isinstance(phases.eta, Tracer) and np.any(np.asarray(phases.eta)):
+        raise UneError("these phases draw noise: give keys, one for each image")
+    return jnp.zeros_like(phases.eta)
 
 
 def _step(
@@ -333,6 +346,8 @@ def gains(schedule: Schedule) -> tuple[Float32[Array, " n"], Float32[Array, " n"
 
     Asyrp, Theorem 1: moved on both sides of a step the shift nearly cancels, the more
     so the shorter the steps. In one walk the ratio tells what asymmetry is worth there.
+    At alpha 0 (zero terminal SNR) eps is the sample itself, which no output shifts: both
+    are 0.
 
     >>> linear = Schedule.from_config({"steps_offset": 1}, steps=50)
     >>> at = linear.sampling.t.tolist().index(501)
@@ -340,5 +355,7 @@ def gains(schedule: Schedule) -> tuple[Float32[Array, " n"], Float32[Array, " n"
     [-0.1093, -1.0611]
     """
     rows = schedule.sampling
-    image = -jnp.sqrt(rows.alpha_to / rows.alpha_from) * jnp.sqrt(1 - rows.alpha_from)
-    return jnp.sqrt(1 - rows.alpha_to) + image, image
+    a, a_to = rows.alpha_from, rows.alpha_to
+    some = jnp.where(a > 0, a, 1.0)
+    image = jnp.where(a > 0, -jnp.sqrt(a_to / some) * jnp.sqrt(1 - a), 0.0)
+    return jnp.where(a > 0, jnp.sqrt(1 - a_to) + image, 0.0), image

@@ -214,6 +214,18 @@ def test_phases_that_overlap_are_refused(schedule):
         hspace.phases(schedule, eta=1.5)
 
 
+def test_boosted_steps_do_not_edit(schedule):
+    found = hspace.phases(schedule, t_boost=400)
+    assert not (found.edit & (found.eta > 0)).any() and found.edit.sum() == 3
+
+
+def test_noise_without_keys_is_refused(schedule, x_T, moves):
+    """Without, a step would lose the noise that it makes room for."""
+    phases = hspace.phases(schedule, t_boost=400)
+    with pytest.raises(UneError, match="give keys, one for each image"):
+        edit(x_T, schedule, moves, phases=phases)
+
+
 def test_under_guidance_both_branches_move(schedule, x_T, moves):
     """Against one network that is guided outside, with the same moves inside."""
     cond = guidance.guide(jnp.full(1, 1.5), jnp.full(1, 0.5), jnp.full(1, 3.0))

@@ -56,7 +56,9 @@ class Edit:
             weights = {found.names[0]: 1.0}
         if not weights:
             raise UneError(f"{self.directions} has {', '.join(found.names)}: choose --attribute")  # fmt: skip
-        amounts = found.amounts(weights, self.strength, self.unit)
+        at = [found.index(name) for name in weights]
+        amounts = found.amounts(weights, self.strength, self.unit)[..., at]
+        amounts = amounts / found.length[at]  # of the moves as they were found
         picture = images.decode(self.image)
 
         if found.view.settings.get("space") != "h":
@@ -75,14 +77,18 @@ class Edit:
         times = np.asarray(schedule.sampling.t)
         hspace_files.require(found, generator.views[0], times)
         phases = hspace.phases(schedule, t_edit=self.t_edit, t_boost=self.t_boost)
+        if not np.asarray(phases.edit).any():
+            raise UneError(
+                f"--t-edit {self.t_edit}: no step is left to edit; the timesteps are "
+                f"{times[0]} to {times[-1]}"
+            )
         prompts = pictures.prompts_for(generator, self.prompt, 1)
         pixels = generator.prepare(picture)[None]
         noise = generator.compute(pixels, np.zeros(1, int), prompts).arrays[generator.name]  # fmt: skip
-        moves = np.moveaxis(found.moves.reshape(-1, *found.view.shape), 2, -1)
         edited = inside.edit(
             generator,
             np.asarray(noise, np.float32),
-            np.ascontiguousarray(moves),
+            hspace_files.unpack(found, list(weights)),
             amounts,
             phases,
             symmetric=self.process == "symmetric",

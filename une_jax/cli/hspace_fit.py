@@ -6,22 +6,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import tyro
+from jaxtyping import Bool, Float32
 
 from une_jax import directions as files
-from une_jax import images, zoo
+from une_jax import zoo
 from une_jax.attributes import resolve
 from une_jax.cli import pictures
 from une_jax.cli.options import OWN_DEFAULT, Json
-from une_jax.cli.progress import Progress
 from une_jax.errors import UneError
 from une_jax.report import tables
+from une_jax.zoo import Zoo
 
 if TYPE_CHECKING:
-    from une_jax.cli.generator import Generator
+    from une_jax.cli.inside import Sampled
     from une_jax.directions import Directions
-    from une_jax.zoo import Zoo
 
-CHUNK = 64  # images whose h is on its way from the device at a time
+Weights = Float32[np.ndarray, " n"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,18 +33,20 @@ class Fit:
     out: Path
     """the file to write, e.g. smile.safetensors; another model refuses it"""
     method: Literal["means", "pca"] = "means"
-    """means: of the images that have an attribute, less of those that lack it; pca: the
-    largest directions at each step, without labels"""
+    """means: of the images that have an attribute, less that of those that lack it; pca:
+    the largest directions at each step, without labels"""
     attribute: Annotated[tuple[str, ...], OWN_DEFAULT] = ()
     """with means: whose directions (default: all that have one)"""
     keep: Annotated[tuple[str, ...], OWN_DEFAULT] = ()
     """with means: attributes whose directions are projected out"""
     balance: Annotated[str | None, OWN_DEFAULT] = None
-    """with means: an attribute that both sides are given in equal parts"""
+    """with means: an attribute; differences are taken with it and without it, and
+    averaged"""
     components: int = 10
     """with pca: how many directions"""
     limit: int = 500
-    """most train images to sample, and most test images"""
+    """most train images to sample, and most test images; the train images' h is kept in
+    memory, 8 MB each for Stable Diffusion at 50 steps"""
     view: Annotated[str | None, OWN_DEFAULT] = None
     """which generator view of the zoo (default: its only one, or --generator's)"""
     generator: Annotated[str | None, OWN_DEFAULT] = None
@@ -59,26 +61,27 @@ class Fit:
         for name, least in (("components", 1), ("limit", 2)):
             if (value := getattr(self, name)) < least:
                 raise UneError(f"--{name} is {value}; use {least} or more")
+        if self.out.is_dir():
+            raise UneError(f"{self.out} is a folder; choose a file for --out")
         opened = zoo.open(self.zoo)
         view = pictures.generator_view(opened, self.view, self.generator)
-        for name in (*self.attribute, *self.keep, self.balance or ""):
-            if name:
-                resolve(opened.attribute_names, name)
-            if name and name == self.balance and name in (*self.attribute, *self.keep):
-                raise UneError(f"--balance {name}: it is asked for itself as well")
-            if name in self.attribute and name in self.keep:
-                raise UneError(f"--keep {name} would undo the direction itself")
+        train, test = (opened.split(part)[: self.limit] for part in ("train", "test"))
+        if len(train) < 2:
+            raise UneError(
+                f"{opened.path} has {len(train)} train images; directions need 2 or more"
+            )
+        weights = {} if self.method == "pca" else self._weights(opened, train)
 
         from une_jax.cli import inside
         from une_jax.cli.generator import generator_of_view
 
         generator = generator_of_view(view, self.generator)
         inside.require_plain(generator)
-        train, test = (opened.split(part)[: self.limit] for part in ("train", "test"))
+        sampled = inside.Sampled(generator, opened)
         if self.method == "pca":
-            found, table = self._principal(generator, opened, train)
+            found, table = self._principal(sampled, train)
         else:
-            found, table = self._means(generator, opened, train, test)
+            found, table = self._means(sampled, weights, train, test)
         files.save(self.out, found)
         return {
             "view": view.name,
@@ -89,140 +92,117 @@ class Fit:
             "table": table,
         }
 
+    def _weights(self, opened: Zoo, rows: np.ndarray) -> dict[str, Weights]:
+        """Of each attribute that is asked for or kept, the images' weights.
+
+        Raises:
+            UneError: one is unknown, or does not divide the images.
+        """
+        names = opened.attribute_names
+        if not names:
+            raise UneError(f"{opened.path} has no attributes: use --method pca")
+        for name in (*self.attribute, *self.keep, *filter(None, [self.balance])):
+            resolve(names, name)
+        for name in self.attribute:
+            if name in self.keep:
+                raise UneError(f"--keep {name} would undo the direction itself")
+        if self.balance in (*self.attribute, *self.keep):
+            raise UneError(f"--balance {self.balance}: it is asked for itself as well")
+        labels = opened.attributes[rows]
+        strata = None if self.balance is None else labels[:, names.index(self.balance)]
+        asked = (*self.attribute, *self.keep)
+        found = {}
+        for name in asked if self.attribute else (*names, *self.keep):
+            weights = of_classes(labels[:, names.index(name)], strata)
+            if weights is not None:
+                found[name] = weights
+            elif name in asked:
+                among = "" if self.balance is None else f", with and without {self.balance}"  # fmt: skip
+                raise UneError(
+                    f"{name}: of {len(rows)} images, not some have and some lack it"
+                    f"{among}; raise --limit"
+                )
+        if not set(found) - set(self.keep):
+            raise UneError(
+                f"no attribute divides the {len(rows)} images; raise --limit"
+            )
+        return found
+
     def _means(
-        self, generator: "Generator", opened: "Zoo", train: np.ndarray, test: np.ndarray
+        self,
+        sampled: "Sampled",
+        weights: dict[str, Weights],
+        train: np.ndarray,
+        test: np.ndarray,
     ) -> "tuple[Directions, list[tables.Row]]":
+        import jax
         import jax.numpy as jnp
 
         from une_jax import hspace_directions, metrics
+        from une_jax.cli.inside import CHUNK
 
-        names, labels = opened.attribute_names, opened.attributes
-        wanted = list(self.attribute) or [n for n in names if n not in (*self.keep, self.balance)]  # fmt: skip
-        h = self._sampled(generator, opened, train)
-        strata = None
-        if self.balance:
-            strata = labels[train, names.index(self.balance)]
-
-        def direction(name: str) -> Any:
-            """None where one side has no images."""
-            has = labels[train, names.index(name)]
-            score, count = jnp.asarray(has, jnp.float32), int(min(has.sum(), (~has).sum()))  # fmt: skip
-            if strata is None:
-                weights = hspace_directions.contrast(score, count) if count else None
-            else:
-                sides = [min((has & s).sum(), (~has & s).sum()) for s in (strata, ~strata)]  # fmt: skip
-                count = 2 * int(min(sides))
-                groups = jnp.asarray(strata, jnp.int32)
-                weights = hspace_directions.balanced(score, groups, count, levels=2) if count else None  # fmt: skip
-            return None if weights is None else hspace_directions.difference(h, weights)
-
-        moves = {name: direction(name) for name in (*wanted, *self.keep)}
-        lacking = [name for name, move in moves.items() if move is None]
-        if asked := [n for n in lacking if n in (*self.attribute, *self.keep)]:
-            raise UneError(
-                f"{asked[0]}: the {len(train)} images sampled do not both have and lack "
-                "it; raise --limit"
-            )
-        wanted = [name for name in wanted if name not in lacking]
-        if not wanted:
-            raise UneError(
-                f"no attribute divides the {len(train)} images sampled; raise --limit"
-            )
-        kept = jnp.stack([moves[n] for n in self.keep]) if self.keep else None
-        made = [
-            moves[n] if kept is None else hspace_directions.project(moves[n], kept)
-            for n in wanted
-        ]
-        spread = [hspace_directions.spread(h, move) for move in made]
+        every = np.stack(list(weights.values()), axis=1)
+        h = sampled.kept(train)
+        differ = jax.jit(jax.vmap(hspace_directions.difference, (None, 1)))
+        along = jax.jit(lambda h, v: jnp.einsum("n...,m...->nm", h.astype(v.dtype), v))
+        parts = [slice(i, i + CHUNK) for i in range(0, len(train), CHUNK)]
+        total = sum(differ(jnp.asarray(h[s]), jnp.asarray(every[s])) for s in parts)
+        moves = dict(zip(weights, jnp.asarray(total), strict=True))
+        wanted = [name for name in weights if name not in self.keep]
+        made = jnp.stack([moves[name] for name in wanted])
+        if self.keep:
+            kept = jnp.stack([moves[name] for name in self.keep])
+            made = jnp.stack([hspace_directions.project(move, kept) for move in made])
+        over = np.concatenate([along(jnp.asarray(h[s]), made) for s in parts])
+        length = np.linalg.norm(made.reshape(len(made), -1), axis=1)
         about = {"name": "h means", "keep": list(self.keep), "balance": self.balance}
-        found = self._packed(generator, opened, wanted, np.stack(made), np.array(spread), about, train)  # fmt: skip
-        held = np.asarray(self._sampled(generator, opened, test))
-        unit = np.moveaxis(found.moves.reshape(-1, *found.view.shape), 2, -1)
-        scores = np.einsum("n...,m...->nm", held, unit, optimize=True)
-        at = [names.index(n) for n in wanted]
-        auc = metrics.evaluate(
-            jnp.asarray(scores), jnp.asarray(labels[test][:, at])
-        ).auc
+        found = sampled.packed(wanted, made, over.std(0) / length, about, len(train))
+        auc = np.full(len(wanted), np.nan)
+        if len(test):
+            scores = np.concatenate([along(x, made) for x in sampled.chunks(test)])
+            names = list(sampled.opened.attribute_names)
+            labels = sampled.opened.attributes[test][:, [names.index(n) for n in wanted]]  # fmt: skip
+            auc = metrics.evaluate(jnp.asarray(scores), jnp.asarray(labels)).auc
         table: list[tables.Row] = [
             {
                 "direction": n,
                 "test AUC": float(a),
-                "length": float(size),
-                "spread": float(s),
-            }  # fmt: skip
-            for n, a, size, s in zip(
-                wanted, auc, found.length, found.spread, strict=True
-            )
+                "length": float(s),
+                "spread": float(d),
+            }
+            for n, a, s, d in zip(wanted, auc, found.length, found.spread, strict=True)
         ]
         return found, table
 
     def _principal(
-        self, generator: "Generator", opened: "Zoo", train: np.ndarray
+        self, sampled: "Sampled", train: np.ndarray
     ) -> "tuple[Directions, list[tables.Row]]":
+        import jax
+
         from une_jax import hspace_pca
 
         k = min(self.components, len(train) - 1)
-        stream = None
-        for h in self._chunks(generator, opened, train):
+        absorb, stream = jax.jit(hspace_pca.absorb), None
+        for h in sampled.chunks(train):
             if stream is None:
-                stream = hspace_pca.begin(h.shape[1:], min(4 * k, len(train)))
-            stream = hspace_pca.absorb(stream, h)
+                size = int(np.prod(h.shape[2:]))
+                stream = hspace_pca.begin(h.shape[1:], min(4 * k, len(train), size))
+                k = min(k, size)
+            stream = absorb(stream, h)
         assert stream is not None
         out = hspace_pca.finish(stream, k)
-        moves = np.asarray(out.moves)
-        size = np.linalg.norm(moves.reshape(k, -1), axis=1)
-        # One standard deviation at every step together is the move itself.
+        each = np.square(out.deviation)  # of each direction at each step
+        total = (each.sum(0) / np.asarray(out.explained)).sum()
         names = [f"pc{i + 1}" for i in range(k)]
-        about = {"name": "h pca", "explained": float(np.mean(out.explained))}
-        found = self._packed(generator, opened, names, moves, size, about, train)
-        whole = np.square(out.deviation).sum(1)
-        total = whole.sum() / about["explained"] if about["explained"] else np.nan
+        size = np.linalg.norm(np.asarray(out.moves).reshape(k, -1), axis=1)
+        about = {"name": "h pca", "explained": float(each.sum() / total)}
+        # A standard deviation at every step together is the move itself.
+        found = sampled.packed(names, out.moves, size, about, len(train))
         table: list[tables.Row] = [
-            {"direction": n, "part of variance": float(w / total), "spread": float(s)}
-            for n, w, s in zip(names, whole, found.spread, strict=True)
+            {"direction": n, "part of variance": float(part), "spread": float(s)}
+            for n, part, s in zip(names, each.sum(1) / total, size, strict=True)
         ]
         return found, table
-
-    def _packed(
-        self,
-        generator: "Generator",
-        opened: "Zoo",
-        names: list[str],
-        moves: np.ndarray,
-        spread: np.ndarray,
-        about: dict[str, Any],
-        train: np.ndarray,
-    ) -> "Directions":
-        from une_jax import hspace_files
-
-        return hspace_files.pack(
-            names,
-            moves,
-            generator.views[0],
-            np.asarray(generator.walk_params["steps"].sampling.t),
-            spread=spread,
-            method={**about, "images": len(train)},
-            zoo=images.sha256(opened.path / "manifest.json"),
-        )
-
-    def _sampled(self, generator: "Generator", opened: "Zoo", rows: np.ndarray) -> Any:
-        """h of all these images, (n, t, i, j, c)."""
-        import jax.numpy as jnp
-
-        return jnp.concatenate(list(self._chunks(generator, opened, rows)))
-
-    def _chunks(self, generator: "Generator", opened: "Zoo", rows: np.ndarray) -> Any:
-        import jax.numpy as jnp
-
-        from une_jax.cli import inside
-
-        with Progress(len(rows), "sampling") as bar:
-            for start in range(0, len(rows), CHUNK):
-                some = rows[start : start + CHUNK]
-                noise = np.asarray(opened[generator.name][some], np.float32)
-                said = pictures.prompts_of(generator, opened, some)
-                yield jnp.asarray(inside.middles(generator, noise, said))
-                bar.add(len(some))
 
     def text(self, result: dict[str, Any]) -> str:
         t, c, h, w = result["h"]
@@ -230,3 +210,24 @@ class Fit:
             f"{tables.text(result['table'])}\n\nh of {result['images']} images: {c} channels "
             f"of {h}x{w} at {t} steps\n{result['file']}"
         )
+
+
+def of_classes(
+    has: Bool[np.ndarray, " n"], strata: Bool[np.ndarray, " n"] | None
+) -> Weights | None:
+    """Weights of the mean of those that have it less that of those that lack it.
+
+    With ``strata`` (two, as booleans) in each of them, averaged. None where a side is
+    empty.
+
+    >>> of_classes(np.array([True, False, False]), None).tolist()
+    [1.0, -0.5, -0.5]
+    """
+    groups = [np.ones(len(has), bool)] if strata is None else [strata, ~strata]
+    weights = np.zeros(len(has), np.float32)
+    for group in groups:
+        for side, sign in ((has & group, 1), (~has & group, -1)):
+            if not side.any():
+                return None
+            weights[side] = sign / side.sum() / len(groups)
+    return weights

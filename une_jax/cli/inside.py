@@ -1,15 +1,24 @@
 """A generator's h-space: what it holds while images are sampled, and edits in it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Array, Float16, Float32, UInt8
 
+from une_jax import hspace_files, images
+from une_jax.cli import pictures
 from une_jax.cli.generator import Generator
 from une_jax.cli.layout import nchw
+from une_jax.cli.progress import Progress
+from une_jax.directions import Directions
 from une_jax.errors import UneError
 from une_jax.hspace import Phases
+from une_jax.zoo import Zoo
+
+CHUNK = 64  # images whose h is on the device at a time
 
 
 def require_plain(generator: Generator) -> None:
@@ -58,5 +67,53 @@ def edit(
         more={"amounts": amounts.reshape(-1, m), "row": at.astype(np.int32)},
         prompts=None if prompts is None else [prompts[int(i)] for i in at],
     )
-    images = generator.paint(nchw(x0, "float32"))
-    return images.reshape(n, places, *images.shape[1:])
+    made = generator.paint(nchw(x0, "float32"))
+    return made.reshape(n, places, *made.shape[1:])
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A zoo's images, sampled from their noise for what the bottleneck holds."""
+
+    generator: Generator
+    opened: Zoo
+
+    def chunks(self, rows: np.ndarray) -> Iterator[Float32[Array, "b t i j k"]]:
+        """h of these images, so many at a time."""
+        name = self.generator.name
+        with Progress(len(rows), "sampling") as bar:
+            for start in range(0, len(rows), CHUNK):
+                some = rows[start : start + CHUNK]
+                noise = np.asarray(self.opened[name][some], np.float32)
+                said = pictures.prompts_of(self.generator, self.opened, some)
+                yield jnp.asarray(middles(self.generator, noise, said))
+                bar.add(len(some))
+
+    def kept(self, rows: np.ndarray) -> Float16[np.ndarray, "n t i j k"]:
+        """h of all of them, in half precision on the host."""
+        kept = None
+        for i, h in enumerate(self.chunks(rows)):
+            if kept is None:
+                kept = np.empty((len(rows), *h.shape[1:]), np.float16)
+            kept[i * CHUNK : i * CHUNK + len(h)] = h
+        assert kept is not None
+        return kept
+
+    def packed(
+        self,
+        names: Sequence[str],
+        moves: Any,
+        spread: np.ndarray,
+        about: dict[str, Any],
+        n: int,
+    ) -> Directions:
+        """Directions that know this generator and zoo, and that n images made them."""
+        return hspace_files.pack(
+            names,
+            moves,
+            self.generator.views[0],
+            np.asarray(self.generator.walk_params["steps"].sampling.t),
+            spread=spread,
+            method={**about, "images": n},
+            zoo=images.sha256(self.opened.path / "manifest.json"),
+        )
