@@ -80,6 +80,12 @@ def plan(name: str) -> card.Plan:
             "peak learning rate": RATE,
             "seeds": f"weights {INIT_SEED}, batches and noise 0",
         },
+        history=(
+            "The shipped weights were trained in three parts, whose learning rates fell "
+            "towards steps 5,000, 8,000 (left at 5,500) and 6,500. Faces come back from "
+            "their noise; faces drawn from fresh noise often drift in colour, and some "
+            "keep grain, as they do in pixel diffusion that has seen too little."
+        ),
     )
 
 
