@@ -156,7 +156,6 @@ def test_the_flow_gives_faces_back_and_knows_noise_when_it_sees_it(pixels):
     assert np.abs(again.astype(int) - faces).max() <= 3
     negative = flow.compute(255 - faces, np.arange(64)).arrays["mini-glow.eps"]
     assert np.square(eps).mean() < 0.8 * np.square(negative).mean()
-    assert 0.6 < np.square(eps).mean() < 1.5
 
 
 def test_the_pixel_diffusion_model_gives_faces_back_from_their_noise(pixels):
