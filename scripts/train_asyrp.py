@@ -7,8 +7,8 @@ It learns from painted faces, or with ``--zoo ZOO`` from the noise of a NoiseZoo
 generator's walk from each image's noise is edited by f_t (arXiv 2210.10960): at every
 editing step the image predicted so far goes through the VAE's decoder and a CLIP, and f_t
 is improved by the directional loss. Several ``--source`` and as many ``--target`` are ways
-to say the same and are averaged. Killed runs go on from ``--runs``; other settings begin
-anew.
+to say the same and are averaged. Killed runs go on from ``--runs``; other settings, models
+or images begin anew. With ``--learnt FILE`` nothing is trained: that f_t is shown.
 
 Written: f_t as safetensors with its settings in the header (``une_jax.asyrp_files``), and
 beside it a picture of held-out images: the original (of painted ones), the image that the
@@ -47,10 +47,21 @@ def main(args: Args) -> None:
     else:
         found = sources.of_faces(args.generator or "mini-sd15", args.steps, n)
     run = Run(args, found, judges.load(resolve(args.judge)))
-    f = run.train()
+    f = run.learnt(args.learnt) if args.learnt else run.train()
     scores = run.show(f)
-    asyrp_files.save(args.out, f, run.about() | {"held-out S_dir": scores})
-    print(json.dumps({"held-out S_dir by strength": scores, "file": str(args.out)}))
+    if not args.learnt:
+        asyrp_files.save(args.out, f, run.about() | {"held-out S_dir": scores})
+    file = str(args.learnt or args.out)
+    print(json.dumps({"held-out S_dir by strength": scores, "file": file}))
+
+
+def hashes(found: sources.Source, judge: judges.Judge) -> dict[str, str | None]:
+    """Of what the settings only name, and f_t depends on."""
+    return {
+        "generator sha256": found.generator.views[0].weights_sha256,
+        "judge sha256": judge.loaded.weights_sha256,
+        "zoo sha256": found.zoo,
+    }
 
 
 class Run:
@@ -92,6 +103,13 @@ class Run:
             0.5 * image, 0.5 * source, after, before, said, shall,  # black to white is 1
             form=args.form, weights=directional.Weights(args.clip, args.recon),
         )  # fmt: skip
+
+    def learnt(self, file: Path) -> asyrp.Params:
+        """f_t of a file, which has to be of this generator and these steps."""
+        stored = asyrp_files.load(file)
+        t = np.asarray(self.frozen.schedule.sampling.t)
+        asyrp_files.require(stored, self.generator.views[0], t)
+        return stored.params
 
     def train(self) -> asyrp.Params:
         """f_t after all iterations; prints how the loss goes."""
@@ -136,7 +154,7 @@ class Run:
         # Placed as the walk returns it, or the second walk would be compiled anew.
         state = parallel.replicate((f, tx.init(f)), self.generator.mesh)
         return loop.follow(
-            args.folder, state, told, batch,
+            args.folder(hashes(self.found, self.judge)), state, told, batch,
             steps=args.iterations, seed=args.seed, save_every=max(1, args.iterations // 10),
         )[0]  # fmt: skip
 
@@ -185,7 +203,7 @@ class Run:
             **{k: v for k, v in asdict(args).items() if k in RESULT and k != "zoo"},
             "view": asdict(view),
             "timesteps": np.asarray(self.frozen.schedule.sampling.t).tolist(),
-            "judge sha256": self.judge.loaded.weights_sha256,
+            **hashes(self.found, self.judge),
             "text cosine": round(float(directional.text_cosine(*self.texts)), 6),
         }
 

@@ -1,6 +1,6 @@
 """Asyrp's implicit function: a small network that says how to move h at any timestep.
 
-Kwon et al. 2023, arXiv 2210.10960, Sec. 3.4: for each attribute one f,
+Kwon et al. 2023, arXiv 2210.10960: for each attribute one f,
 shared by all timesteps, gives the move f(h, t) from the bottleneck itself. ``implicit``
 is the :data:`une_jax.hspace.Shift` of it; tables of moves, free or global, are
 ``hspace.add``'s. How f is learnt is in :mod:`une_jax.asyrp_training`.
@@ -101,7 +101,7 @@ def implicit(
 ) -> Float32[Array, "b i j c"]:
     """h plus step ``at.i``'s weight times f(h, t); of k functions the sum over root k.
 
-    Asyrp, Sec. 3.4; the sum of several as ``hspace.compose`` has it. vmap over
+    The sum of several is as ``hspace.compose`` has it. vmap over
     ``what.weight`` for several strengths at once.
 
     >>> f = init(jax.random.key(0), 8)
@@ -121,7 +121,7 @@ def weights(
 ) -> Float32[Array, " n"]:
     """Each step's weight of f in a walk of n steps, where it learnt in ``trained``.
 
-    Fewer or more steps make the same sum of moves (Asyrp, Sec. 3.4).
+    Fewer or more steps make the same sum of moves, as in Asyrp.
 
     >>> weights(1.0, 20, trained=10)[:2].tolist()
     [0.5, 0.5]
@@ -132,7 +132,7 @@ def weights(
 def mean_move(moves: Float[Array, "b n i j c"]) -> Float32[Array, "n i j c"]:
     """One table of moves for all images: what f gave, averaged over them.
 
-    Asyrp, Sec. 5.3: nearly as good as f itself, since the same move means
+    In Asyrp nearly as good as f itself, since the same move means
     the same in all images. ``moves`` are ``asyrp_training.moves``'; the table goes into
     ``hspace.add``.
 
@@ -147,7 +147,7 @@ def global_move(
 ) -> Float32[Array, "n i j c"]:
     """One move for all images and all editing steps, as a table: zero at other steps.
 
-    Asyrp, Sec. 5.3: :func:`mean_move` averaged over the steps that ``edit``.
+    Asyrp's: :func:`mean_move` averaged over the steps that ``edit``.
 
     >>> moves = jnp.arange(3.0).reshape(1, 3, 1, 1, 1)
     >>> global_move(moves, jnp.array([True, True, False])).ravel().tolist()

@@ -5,17 +5,20 @@ f means nothing in another model's bottleneck, nor in a walk of other timesteps 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Int
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
 from une_jax.asyrp import Params
+from une_jax.directions import require_same
 from une_jax.errors import UneError
+from une_jax.zoo import View
 from une_jax.zoo.atomic import write_bytes_atomically
 
 FORMAT = "une-jax asyrp 1"
@@ -74,3 +77,45 @@ def load(path: Path) -> Stored:
         if isinstance(error, UneError):
             raise
         raise UneError(f"{path} is no file of Asyrp's: {error}") from error
+
+
+def require(
+    stored: Stored,
+    view: View,
+    timesteps: Int[np.ndarray | Array, " _"] | Sequence[int],
+) -> None:
+    """Refuses to edit with another model's f, or in a walk of other timesteps.
+
+    Args:
+        view: the generator's, of noise.
+        timesteps: of each step, in the order of sampling.
+
+    Raises:
+        UneError: it says what differs, or that the file does not say what it is of.
+
+    >>> noise = View(
+    ...     name="sd", kind="generator", model_id="some/sd", weights_sha256="0" * 64,
+    ...     config={}, shape=(4, 8, 8), dtype="float32", settings={"prompt": ""},
+    ... )
+    >>> import dataclasses
+    >>> about = {"view": dataclasses.asdict(noise), "timesteps": [901, 401]}
+    >>> require(Stored({}, about), noise, [901, 401])
+    >>> require(Stored({}, about), noise, [901, 301])
+    Traceback (most recent call last):
+    une_jax.errors.UneError: this function learnt at timestep 401 and the sampler has 301
+    """
+    own, theirs = stored.about.get("timesteps"), [int(t) for t in timesteps]
+    if own is None or "view" not in stored.about:
+        raise UneError("this function's file does not say of which model and timesteps it is: train it again")  # fmt: skip
+    # By the count first: the view's settings would say it less plainly.
+    if len(own) != len(theirs):
+        raise UneError(
+            f"this function learnt in {len(own)} steps and the sampler has "
+            f"{len(theirs)}: give it as many, or weigh it with asyrp.weights"
+        )
+    fields = stored.about["view"]
+    learnt = View(**fields | {"shape": tuple(fields["shape"])})
+    require_same("this function is", learnt, view, "does")
+    for ours, other in zip(own, theirs, strict=True):
+        if ours != other:
+            raise UneError(f"this function learnt at timestep {ours} and the sampler has {other}")  # fmt: skip

@@ -1,6 +1,6 @@
 """How Asyrp learns its moves: at each editing step one update, the image let go of.
 
-Kwon et al. 2023, arXiv 2210.10960, Sec. 3. The edited walk begins at an image's
+Kwon et al. 2023, arXiv 2210.10960. The edited walk begins at an image's
 noise. At each step the predicted image P of the moved network is judged against that of
 an unedited walk, the move is improved, and the walk goes on without a gradient through
 its own past: a step needs memory for one way up, however many steps there are. Batched,
@@ -14,8 +14,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32, Int32
 
+from une_jax import hspace
 from une_jax.hspace import At, Halves, Shift
 from une_jax.schedule import Schedule, Steps
+from une_jax.stochastic import Noisy, noisy
 
 Loss = Callable[[Float32[Array, "b h w c"], Int32[Array, ""]], tuple[Array, Any]]
 """``loss(P, i) -> (value, metrics)`` of the predicted images at step i."""
@@ -47,7 +49,7 @@ def watch(
     *,
     steps: int | None = None,
 ) -> Watched:
-    """x_t and the predicted image P_t (Asyrp, Sec. 2) along plain DDIM's first steps.
+    """x_t and the predicted image P_t along plain DDIM's first steps.
 
     Args:
         steps: how many of the schedule's, from the noisiest; all, without.
@@ -63,13 +65,14 @@ def watch(
     (2, 6, 4, 4, 3)
     """
 
-    def body(x, row):
-        h, rest = halves.down(params, x, jnp.broadcast_to(row.t, x.shape[:1]), cond)
-        out = _raw(halves.up(params, h, rest), x)
-        return row.c_x * x + row.c_out * out, Watched(x, predicted(x, row, out))
+    def body(x, now):
+        row, at = now
+        h, rest = halves.down(params, x, jnp.broadcast_to(at.t, x.shape[:1]), cond)
+        out = hspace.raw(halves.up(params, h, rest), x)
+        seen = Watched(x, predicted(x, row.rows, out))
+        return hspace.step(x, row, out, out, at.i), seen
 
-    rows = jax.tree.map(lambda leaf: leaf[:steps], schedule.sampling)
-    seen = jax.lax.scan(body, x_T.astype(jnp.float32), rows)[1]
+    seen = jax.lax.scan(body, x_T.astype(jnp.float32), _first(schedule, steps))[1]
     return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), seen)
 
 
@@ -119,21 +122,23 @@ def learn(
     ((6,), True)
     """
 
-    def body(carry, step):
+    def body(carry, now):
         what, state, x = carry
-        row, i = step
-        h, rest = halves.down(params, x, jnp.broadcast_to(row.t, x.shape[:1]), cond)
+        row, at = now
+        h, rest = halves.down(params, x, jnp.broadcast_to(at.t, x.shape[:1]), cond)
+
+        def up(h):
+            return hspace.raw(halves.up(params, h, rest), x)
 
         def judged(what):
-            moved = _moved(shift, what, h, At(i, row.t), len(x))
-            image = predicted(x, row, _raw(halves.up(params, moved, rest), x))
-            value, metrics = loss(image, i)
-            return value, (image, metrics)
+            out = up(hspace.moved(shift, what, h, at, len(x)))
+            value, metrics = loss(predicted(x, row.rows, out), at.i)
+            return value, (out, metrics)
 
         judge = jax.value_and_grad(judged, has_aux=True)
-        (value, (image, metrics)), slope = judge(what)
+        (value, (out, metrics)), slope = judge(what)
         what, state = update(slope, state, what)
-        x = _next(x, row, image, _raw(halves.up(params, h, rest), x))
+        x = hspace.step(x, row, out, up(h), at.i)
         return (what, state, x), {"loss": value, **metrics}
 
     carry = (what, state, x_T.astype(jnp.float32))
@@ -154,7 +159,7 @@ def moves(
 ) -> Float32[Array, "b n i j k"]:
     """By how much ``shift`` moves h at each step of the edited walk; 0 after m ``steps``.
 
-    For ``asyrp.mean_move`` and ``asyrp.global_move`` (Asyrp, Sec. 5.3). Under guidance
+    For ``asyrp.mean_move`` and ``asyrp.global_move``. Under guidance
     those of the branch with the prompt. n h in memory a sample. Otherwise as ``watch``.
 
     >>> from une_jax.hspace import add
@@ -166,13 +171,13 @@ def moves(
     [0.25, 0.25, 0.25, 0.25, 0.25, 0.25, 0.0, 0.0, 0.0, 0.0]
     """
 
-    def body(x, step):
-        row, i = step
-        h, rest = halves.down(params, x, jnp.broadcast_to(row.t, x.shape[:1]), cond)
-        moved = _moved(shift, what, h, At(i, row.t), len(x))
-        image = predicted(x, row, _raw(halves.up(params, moved, rest), x))
-        apart = moved[-len(x) :].astype(jnp.float32) - h[-len(x) :].astype(jnp.float32)
-        return _next(x, row, image, _raw(halves.up(params, h, rest), x)), apart
+    def body(x, now):
+        row, at = now
+        h, rest = halves.down(params, x, jnp.broadcast_to(at.t, x.shape[:1]), cond)
+        h_to = hspace.moved(shift, what, h, at, len(x))
+        image, noise = (hspace.raw(halves.up(params, g, rest), x) for g in (h_to, h))
+        apart = h_to[-len(x) :].astype(jnp.float32) - h[-len(x) :].astype(jnp.float32)
+        return hspace.step(x, row, image, noise, at.i), apart
 
     x = x_T.astype(jnp.float32)
     made = jax.lax.scan(body, x, _first(schedule, steps))[1]
@@ -183,7 +188,7 @@ def moves(
 def predicted(
     x: Float32[Array, "b h w c"], row: Steps, out: Float32[Array, "b h w c"]
 ) -> Float32[Array, "b h w c"]:
-    """P (Asyrp, Sec. 2): the clean image that the raw output at one step says.
+    """P of Asyrp: the clean image that the raw output at one step says.
 
     By the row's own coefficients, so for every prediction type and at alpha 0.
 
@@ -199,25 +204,7 @@ def predicted(
     return (x_to - jnp.sqrt(1 - row.alpha_to) * eps) / jnp.sqrt(row.alpha_to)
 
 
-def _next(x: Array, row: Steps, image: Array, out: Array) -> Array:
-    """Eq. 7: towards the moved network's image, along the noise of the one left alone."""
-    eps = row.e_x * x + row.e_out * out
-    return jnp.sqrt(row.alpha_to) * image + jnp.sqrt(1 - row.alpha_to) * eps
-
-
-def _raw(out: Array, x: Array) -> Array:
-    """Without a learned variance."""
-    return out[..., : x.shape[-1]].astype(jnp.float32)
-
-
-def _moved(shift: Shift, what: Any, h: Array, at: At, b: int) -> Array:
-    """h with each branch's b samples moved, in h's own dtype."""
-    parts = jnp.split(h, len(h) // b)
-    return jnp.concatenate(
-        [shift(what, part.astype(jnp.float32), at).astype(h.dtype) for part in parts]
-    )
-
-
-def _first(schedule: Schedule, steps: int) -> tuple[Steps, Array]:
-    rows = jax.tree.map(lambda leaf: leaf[:steps], schedule.sampling)
-    return rows, jnp.arange(len(rows.t), dtype=jnp.int32)
+def _first(schedule: Schedule, steps: int | None) -> tuple[Noisy, At]:
+    """Rows without noise, as ``hspace.sample`` walks them."""
+    rows = jax.tree.map(lambda leaf: leaf[:steps], noisy(schedule, 0.0))
+    return rows, At(jnp.arange(len(rows.turn), dtype=jnp.int32), rows.rows.t)

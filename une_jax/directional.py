@@ -1,7 +1,7 @@
 """The directional CLIP loss: does an edit go where the text goes?
 
 StyleGAN-NADA's loss (Gal et al. 2021, arXiv 2108.00946) as Asyrp has it: in its paper
-(Kwon et al. 2023, arXiv 2210.10960, Sec. 2 and 3) and, differently, in its code. Here
+(Kwon et al. 2023, arXiv 2210.10960) and, differently, in its code. Here
 are both by name, and S_dir, the metric that is the same cosine. Pure functions of
 embeddings; whose they are, CLIP's or another judge's, is the caller's choice.
 """
@@ -68,7 +68,7 @@ def s_dir(
 ) -> Float32[Array, " b"]:
     """Cosine between how each image's embedding moved and where the text moved.
 
-    S_dir, the directional similarity of Asyrp, Sec. 5.1; the paper's loss is 1 less it.
+    S_dir, the directional similarity of Asyrp; the paper's loss is 1 less it.
     Image embeddings are brought to length 1 before they are subtracted. An image that
     did not move has 0.
 
@@ -87,7 +87,7 @@ def s_dir(
 
 
 def clip_loss(cosine: Float[Array, "*b"], *, form: Form = "paper") -> Float32[Array, "*b"]:  # fmt: skip
-    """Of cosines: the paper's 1 - cos (Sec. 2), or the code's -log((1 + cos) / 2).
+    """Of cosines: the paper's 1 - cos, or the code's -log((1 + cos) / 2).
 
     The code's falls steeply where an edit goes the wrong way, and ends at about 14.
 
@@ -110,7 +110,7 @@ def clip_loss(cosine: Float[Array, "*b"], *, form: Form = "paper") -> Float32[Ar
 def reconstruction(
     source: Float[Array, "b h w c"], edited: Float[Array, "b h w c"]
 ) -> Float32[Array, " b"]:
-    """Mean absolute difference of the predicted images (Asyrp, Sec. 3).
+    """Mean absolute difference of the predicted images (Asyrp).
 
     >>> reconstruction(jnp.zeros((1, 2, 2, 3)), jnp.full((1, 2, 2, 3), -0.5)).item()
     0.5
@@ -122,7 +122,7 @@ def reconstruction(
 def text_cosine(
     source: Float[Array, " e"], target: Float[Array, " e"]
 ) -> Float32[Array, ""]:
-    """Between two texts: how small a change is asked (Asyrp, Sec. 4.1).
+    """Between two texts: how small a change is asked (Asyrp).
 
     It weighs the code's reconstruction and sets t_edit.
 
@@ -145,7 +145,7 @@ def loss(
 ) -> Losses:
     """Asyrp's training loss of b predicted images, each image's own.
 
-    ``"paper"``, Sec. 3: ``clip * (1 - cos) + recon * mean |P_edit - P_source|``.
+    ``"paper"``: ``clip * (1 - cos) + recon * mean |P_edit - P_source|``.
     ``"code"``: ``clip * -log((1 + cos) / 2)``, and the other term is multiplied by the
     cosine of the two texts, so that a larger change of meaning may change more.
 

@@ -149,14 +149,21 @@ class Directions:
         Raises:
             UneError: it says what differs.
         """
-        for field in IDENTITY:
-            ours, theirs = (json.loads(json.dumps(getattr(v, field))) for v in (self.view, view))  # fmt: skip
-            if ours != theirs:
-                what = _difference(field, ours, theirs)
-                raise UneError(
-                    f"these directions are of {self.view.name} ({self.view.model_id}) "
-                    f"and do not fit {view.name}: {what}"
-                )
+        require_same("these directions are", self.view, view)
+
+
+def require_same(said: str, own: View, view: View, fits: str = "do") -> None:
+    """Refuses ``view`` where its numbers are not those of ``own``; ``said`` begins what
+    is told of the file, "these directions are".
+
+    Raises:
+        UneError: it says what differs.
+    """
+    for field in IDENTITY:
+        ours, theirs = (json.loads(json.dumps(getattr(v, field))) for v in (own, view))
+        if ours != theirs:
+            what = _difference(field, ours, theirs)
+            raise UneError(f"{said} of {own.name} ({own.model_id}) and {fits} not fit {view.name}: {what}")  # fmt: skip
 
 
 def save(path: Path, directions: Directions) -> None:

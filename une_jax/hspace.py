@@ -63,8 +63,8 @@ def phases(
 ) -> Phases:
     """h is moved at timesteps from ``t_edit`` up; below ``t_boost`` steps are DDPM's.
 
-    The three phases of Asyrp, Sec. 3.5: editing, denoising, quality boosting, where h is
-    left alone. Without the two every step edits. ``eta`` is the noise of the steps that do not boost.
+    Asyrp's three phases: editing, denoising, quality boosting, where h is left alone.
+    Without the two every step edits. ``eta`` is the noise of the steps that do not boost.
 
     Raises:
         UneError: boosting would begin before editing ends, or eta is not in [0, 1].
@@ -101,7 +101,7 @@ def sample(
     keys: Key[Array, " b"] | None = None,
     symmetric: bool = False,
 ) -> Float32[Array, "b h w c"]:
-    """The image of ``x_T`` with its bottleneck moved (Asyrp, Eq. 7 and Sec. 3).
+    """The image of ``x_T`` with its bottleneck moved (Asyrp, Eq. 7).
 
     The way down is walked once a step. Asymmetrically the way up is walked twice while
     h is moved, since the noise that a step keeps is that of the network left alone;
@@ -138,24 +138,24 @@ def sample(
         phases = Phases(jnp.ones(n, bool), jnp.zeros(n, jnp.float32))
     table = noisy(schedule, _eta(phases, keys))
 
-    def body(x, step):
-        row, edit, at = step
+    def body(x, now):
+        row, edit, at = now
         t = jnp.broadcast_to(at.t, x.shape[:1])
         h, rest = halves.down(params, x, t, cond)
 
         def up(h):
-            return halves.up(params, h, rest)[..., : x.shape[-1]].astype(jnp.float32)
+            return raw(halves.up(params, h, rest), x)
 
-        def moved():
-            out = up(_moved(shift, what, h, at, len(x)))
+        def edited():
+            out = up(moved(shift, what, h, at, len(x)))
             return out, out if symmetric else up(h)
 
         def left_alone():
             out = up(h)
             return out, out
 
-        image, noise = jax.lax.cond(edit, moved, left_alone)
-        return _step(x, row, image, noise, at.i, keys), None
+        image, noise = jax.lax.cond(edit, edited, left_alone)
+        return step(x, row, image, noise, at.i, keys), None
 
     at = At(jnp.arange(n, dtype=jnp.int32), table.rows.t)
     return jax.lax.scan(body, x_T.astype(jnp.float32), (table, phases.edit, at))[0]
@@ -184,12 +184,12 @@ def collect(
     n = len(schedule.sampling.t)
     table = noisy(schedule, jnp.zeros(n) if phases is None else _eta(phases, keys))
 
-    def body(x, step):
-        row, i = step
+    def body(x, now):
+        row, i = now
         t = jnp.broadcast_to(row.rows.t, x.shape[:1])
         h, rest = halves.down(params, x, t, cond)
-        out = halves.up(params, h, rest)[..., : x.shape[-1]].astype(jnp.float32)
-        return _step(x, row, out, out, i, keys), h[-len(x) :].astype(jnp.float32)
+        out = raw(halves.up(params, h, rest), x)
+        return step(x, row, out, out, i, keys), h[-len(x) :].astype(jnp.float32)
 
     steps = (table, jnp.arange(n, dtype=jnp.int32))
     x0, h = jax.lax.scan(body, x_T.astype(jnp.float32), steps)
@@ -224,12 +224,64 @@ def guided(halves: Halves) -> Halves:
     return Halves(down, up)
 
 
-def _moved(shift: Shift, what: Any, h: Array, at: At, b: int) -> Array:
-    """h with each branch's b samples moved, in h's own dtype."""
+def raw(
+    out: Float[Array, "b h w o"], x: Float32[Array, "b h w c"]
+) -> Float32[Array, "b h w c"]:
+    """What ``up`` gives for the sample x, without a learned variance, in float32.
+
+    >>> raw(jnp.ones((1, 2, 2, 6), jnp.bfloat16), jnp.ones((1, 2, 2, 3))).shape
+    (1, 2, 2, 3)
+    """
+    return out[..., : x.shape[-1]].astype(jnp.float32)
+
+
+def moved(
+    shift: Shift, what: Any, h: Float[Array, "kb ..."], at: At, b: int
+) -> Float[Array, "kb ..."]:
+    """h with each branch's b samples moved by ``shift``, in h's own dtype.
+
+    Sampling and training (``asyrp_training``) both move h by this.
+
+    >>> at = At(jnp.int32(0), jnp.int32(900))
+    >>> both = jnp.zeros((4, 1, 1, 2), jnp.bfloat16)  # guidance's, of two samples
+    >>> own = jnp.array([1.0, 2.0]).reshape(1, 2, 1, 1, 1)  # each sample has its move
+    >>> moved(add, own, both, at, 2)[:, 0, 0, 0].tolist()
+    [1.0, 2.0, 1.0, 2.0]
+    """
     parts = jnp.split(h, len(h) // b)
     return jnp.concatenate(
         [shift(what, part.astype(jnp.float32), at).astype(h.dtype) for part in parts]
     )
+
+
+def step(
+    x: Float32[Array, "b h w c"],
+    row: Noisy,
+    image: Float32[Array, "b h w c"],
+    noise: Float32[Array, "b h w c"],
+    i: Int32[Array, ""],
+    keys: Key[Array, " b"] | None = None,
+) -> Float32[Array, "b h w c"]:
+    """A step towards the image that one raw output names, along the noise of another.
+
+    Asyrp's Eq. 7; of one and the same output it is the sampler's own step. ``row`` is
+    step ``i``'s of ``stochastic.noisy``, whose noise is drawn where there are ``keys``.
+
+    >>> schedule = Schedule.from_config({}, steps=10)
+    >>> row = jax.tree.map(lambda leaf: leaf[0], noisy(schedule, 0.0))
+    >>> x, out = jnp.ones((1, 2, 2, 3)), jnp.zeros((1, 2, 2, 3))
+    >>> ddim = row.rows.c_x * x + row.rows.c_out * out
+    >>> bool((step(x, row, out, out, jnp.int32(0)) == ddim).all())
+    True
+    """
+    rows = row.rows
+    x_to = rows.c_x * x + rows.c_out * image
+    image_eps, eps = (rows.e_x * x + rows.e_out * out for out in (image, noise))
+    root = jnp.sqrt(1 - rows.alpha_to)  # of x_to's own share of noise
+    x_to = x_to + root * (eps - image_eps) + row.turn * eps
+    if keys is None:
+        return x_to
+    return x_to + row.sigma * draw(keys, i, x.shape[1:])
 
 
 def _eta(phases: Phases, keys: Array | None) -> Array:
@@ -239,20 +291,6 @@ def _eta(phases: Phases, keys: Array | None) -> Array:
     if not isinstance(phases.eta, Tracer) and np.any(np.asarray(phases.eta)):
         raise UneError("these phases draw noise: give keys, one for each image")
     return jnp.zeros_like(phases.eta)
-
-
-def _step(
-    x: Array, row: Noisy, image: Array, noise: Array, i: Array, keys: Array | None
-) -> Array:
-    """A step towards the image that one raw output names, along the noise of another."""
-    rows = row.rows
-    x_to = rows.c_x * x + rows.c_out * image
-    image_eps, eps = (rows.e_x * x + rows.e_out * out for out in (image, noise))
-    root = jnp.sqrt(1 - rows.alpha_to)  # of x_to's own share of noise
-    x_to = x_to + root * (eps - image_eps) + row.turn * eps
-    if keys is None:
-        return x_to
-    return x_to + row.sigma * draw(keys, i, x.shape[1:])
 
 
 def add(
@@ -311,7 +349,7 @@ def compose(
 ) -> Float32[Array, "n ..."]:
     """Several tables of moves as one: their weighted sum over the root of k.
 
-    Asyrp, Sec. 5.2: k moves at once, at about the length of one. ``weights`` are one a
+    As in Asyrp: k moves at once, at about the length of one. ``weights`` are one a
     table, or one for each of its steps.
 
     >>> compose(jnp.ones((4, 10, 2, 2, 3)), jnp.array([1.0, 1.0, 1.0, -1.0]))[0, 0, 0]
@@ -330,8 +368,8 @@ def retime(
 ) -> Float32[Array, "m ..."]:
     """A table found at n timesteps, for a walk of m: the nearest one's move times n / m.
 
-    So the sum of all moves stays what it was (Asyrp, Sec. 3.4), up to which timesteps
-    are nearest.
+    So the sum of all moves stays what it was, as in Asyrp, up to which timesteps are
+    nearest.
 
     >>> moves = retime(jnp.ones((2, 1, 1, 3)), jnp.array([9, 0]), jnp.arange(4) * 3)
     >>> moves[:, 0, 0, 0].tolist()

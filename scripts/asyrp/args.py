@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +55,8 @@ class Args:
     """of Adam, falling to nothing along a cosine"""
     seed: int = 0
     """of f_t's first weights and of the batches"""
+    learnt: Path | None = None
+    """a file of this script's: nothing is trained, and only the picture written"""
     strength: tuple[float, ...] = (-1.0, 0.0, 0.5, 1.0, 1.5)
     """of the edits in the picture"""
     runs: Path = Path("runs", "asyrp")
@@ -65,8 +68,8 @@ class Args:
         if not 1 <= self.batch <= self.images:
             raise UneError(f"--batch {self.batch} of {self.images} images; use 1 to {self.images}")  # fmt: skip
 
-    @property
-    def folder(self) -> Path:
-        """Of the checkpoints: another one for other settings."""
-        told = json.dumps({k: str(getattr(self, k)) for k in RESULT})
+    def folder(self, hashes: Mapping[str, str | None]) -> Path:
+        """Of the checkpoints: another one for other settings, or for other ``hashes`` of
+        what the settings name."""
+        told = json.dumps({k: str(getattr(self, k)) for k in RESULT} | dict(hashes))
         return self.runs / hashlib.sha256(told.encode()).hexdigest()[:12]

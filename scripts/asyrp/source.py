@@ -10,7 +10,7 @@ import numpy as np
 
 from ports import vae
 from scripts.miniature import data
-from une_jax import guidance, hspace, zoo
+from une_jax import guidance, hspace, images, zoo
 from une_jax.cli import inside, pictures, programs
 from une_jax.cli.generator import Generator, generator_of_view, load_generator
 from une_jax.cli.layout import nhwc
@@ -28,6 +28,7 @@ class Source(NamedTuple):
     generator: Generator
     noise: np.ndarray  # (n, h, w, c)
     images: np.ndarray | None  # (n, s, s, 3)
+    zoo: str | None = None  # sha256 of its manifest
 
 
 class Frozen(NamedTuple):
@@ -51,7 +52,7 @@ def of_zoo(folder: Path, view: str | None, source: str | None, n: int) -> Source
     if len(rows) < n:
         raise UneError(f"{folder} has {len(rows)} train images and {n} are asked for")
     noise = np.asarray(opened[found.name][rows], np.float32)
-    return Source(generator, nhwc(noise), None)
+    return Source(generator, nhwc(noise), None, images.sha256(folder / "manifest.json"))
 
 
 def of_faces(name: str, steps: int, n: int) -> Source:

@@ -1,5 +1,7 @@
 """Asyrp's implicit function and its training, on a network that is cut in two by hand."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -155,21 +157,62 @@ def whole(f, h, at):
     return asyrp.implicit(asyrp.Implicit(f, jnp.ones(N)), h, at)
 
 
-def test_training_walks_where_editing_walks(f, x_T):
-    """At rate 0 and with an end at alpha 1, the last step's P is the edited sample."""
-    schedule = Schedule.from_config({**SD, "set_alpha_to_one": True}, steps=N)
-    last = lambda image, i: (image.mean(), {"image": image})  # noqa: E731
-    out = learn(x_T, schedule, f, shift=whole, loss=last, steps=N)
+def until(schedule, i):
+    """The schedule's steps to i, the last of which arrives at the image itself."""
+    rows = jax.tree.map(lambda leaf: leaf[: i + 1], schedule.sampling)
+    a = rows.alpha_from[i]
+    rows = rows._replace(
+        alpha_to=rows.alpha_to.at[i].set(1.0),
+        c_x=rows.c_x.at[i].set(1 / jnp.sqrt(a)),
+        c_out=rows.c_out.at[i].set(-jnp.sqrt(1 - a) / jnp.sqrt(a)),
+    )
+    return dataclasses.replace(schedule, down=rows)
+
+
+def test_training_walks_where_editing_walks(f, schedule, x_T):
+    """At rate 0 every step's P is the image of the edited walk that ends there."""
+    seen = lambda image, i: (image.mean(), {"image": image, "at": i})  # noqa: E731
+    out = learn(x_T, schedule, f, shift=whole, loss=seen, steps=N)
     assert out.metrics["loss"].shape == (N,)
-    edited = edit(x_T, schedule, f, jnp.ones(N))
-    np.testing.assert_allclose(out.metrics["image"][-1], edited, rtol=1e-4, atol=1e-4)
-    assert np.abs(edited - plain(x_T, schedule)).max() > 0.01
-    row = schedule.sampling
+    assert out.metrics["at"].tolist() == list(range(N))
+    unedited = asyrp_training.watch(HALVES, PARAMS, x_T, schedule)
+    for i, image in enumerate(out.metrics["image"]):
+        edited = edit(x_T, until(schedule, i), f, jnp.ones(i + 1))
+        np.testing.assert_allclose(image, edited, rtol=1e-4, atol=1e-4)
+        # Neither the walk without edits, nor its states under the moved network.
+        assert np.abs(edited - unedited.image[:, i]).max() > 0.01
+        x, t = unedited.x[:, i], schedule.sampling.t[i]
+        h, rest = down(PARAMS, x, jnp.full(B, t), None)
+        row = jax.tree.map(lambda leaf, i=i: leaf[i], schedule.sampling)
+        astray = asyrp_training.predicted(
+            x, row, up(PARAMS, h + asyrp.move(f, h, t), rest)
+        )
+        assert i == 0 or np.abs(edited - astray).max() > 0.01
     # P of the first step by hand.
-    h, rest = down(PARAMS, x_T, jnp.full(B, row.t[0]), None)
-    moved = up(PARAMS, h + asyrp.move(f, h, row.t[0]), rest)
-    image = (x_T - np.sqrt(1 - row.alpha_from[0]) * moved) / np.sqrt(row.alpha_from[0])
+    a, t = schedule.sampling.alpha_from[0], schedule.sampling.t[0]
+    h, rest = down(PARAMS, x_T, jnp.full(B, t), None)
+    moved = up(PARAMS, h + asyrp.move(f, h, t), rest)
+    image = (x_T - np.sqrt(1 - a) * moved) / np.sqrt(a)
     np.testing.assert_allclose(out.metrics["image"][0], image, rtol=1e-4, atol=1e-4)
+
+
+def test_training_and_editing_share_one_step(monkeypatch, f, schedule, x_T):
+    """What moves h and what steps are hspace's own, and no copies of them."""
+    used = []
+    for name in ("moved", "step", "raw"):
+        own = getattr(hspace, name)
+        monkeypatch.setattr(
+            hspace, name, lambda *a, own=own, name=name: (used.append(name), own(*a))[1]
+        )
+    how = {"shift": whole, "what": f, "steps": EDITS}
+    asyrp_training.moves(HALVES, PARAMS, x_T, schedule, **how)
+    assert set(used) == {"moved", "step", "raw"}
+    used.clear()
+    learn(x_T, schedule, f, shift=whole, loss=lambda image, i: (image.mean(), {}))
+    assert set(used) == {"moved", "step", "raw"}
+    used.clear()
+    asyrp_training.watch(HALVES, PARAMS, x_T, schedule)
+    assert set(used) == {"step", "raw"}
 
 
 def test_the_gradient_reaches_every_weight(f, schedule, x_T):

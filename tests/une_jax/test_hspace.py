@@ -105,6 +105,14 @@ FIXTURES = [
 ]
 
 
+def test_at_alpha_zero_nothing_answers_a_shift_of_eps():
+    config = {**SD, "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    schedule = Schedule.from_config({**config, "prediction_type": "v_prediction"}, steps=4)  # fmt: skip
+    assert schedule.sampling.alpha_from[0] == 0
+    for gain in hspace.gains(schedule):
+        assert gain[0] == 0 and bool((gain[1:] < 0).all())
+
+
 @pytest.mark.parametrize(("config", "steps", "t", "symmetric", "asymmetric"), FIXTURES)
 def test_gains(config, steps, t, symmetric, asymmetric):
     """Theorem 1, as the table says it and as a walk of a network that is only h does."""
