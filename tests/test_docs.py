@@ -99,6 +99,8 @@ def test_commands_parse(words, parse):
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.M)
     elif scripts := [word for word in words if word.startswith("scripts/")]:
         text = (ROOT / scripts[0]).read_text()
+        for folder in re.findall(r"^from scripts\.(\w+)\.args import", text, re.M):
+            text += (ROOT / "scripts" / folder / "args.py").read_text()
         for option in re.findall(r"(?<= )--([a-z][a-z-]*)", " ".join(words)):
             assert re.search(rf"^    {option.replace('-', '_')}: ", text, re.M), option
 
