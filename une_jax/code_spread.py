@@ -14,16 +14,12 @@ The encoders are those of arXiv 2210.05559 and 2304.06140, which say nothing of 
 tests draw codes of Gaussian data, whose optimal denoiser is known, and compare.
 """
 
-from typing import Literal
-
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32
 
-from une_jax.codes import Code, scale, table
+from une_jax.codes import ETA, Code, Kind, scale, table
 from une_jax.errors import UneError
 from une_jax.schedule import Schedule
-
-Kind = Literal["dpm-encoder", "edit-friendly"]
 
 
 def unknown(
@@ -49,7 +45,7 @@ def variance(
     schedule: Schedule,
     unknown: Float[Array, " n"],
     *,
-    eta: float = 0.1,
+    eta: float | None = None,
     kind: Kind = "dpm-encoder",
     power: float | Float[Array, ""] = 1.0,
 ) -> Float32[Array, " n"]:
@@ -57,6 +53,7 @@ def variance(
 
     Args:
         unknown: v of each step, from :func:`unknown` or measured.
+        eta: of the sampler; None: the code's own (``codes.ETA``).
         power: E[x0^2], which counts in the last step and at alpha 0.
 
     Raises:
@@ -66,13 +63,13 @@ def variance(
     >>> schedule = Schedule.from_config({}, steps=10)
     >>> v = unknown(schedule)
     >>> dpm = variance(schedule, v)
-    >>> friendly = variance(schedule, v, kind="edit-friendly")
+    >>> friendly = variance(schedule, v, eta=0.1, kind="edit-friendly")
     >>> bool((dpm[:-1] >= 1).all()), bool((friendly[:-1] > dpm[:-1]).all())
     (True, True)
     """
     if kind not in ("dpm-encoder", "edit-friendly"):
         raise UneError(f"kind is {kind!r}; use dpm-encoder or edit-friendly")
-    rows = table(schedule, eta)
+    rows = table(schedule, ETA[kind] if eta is None else eta)
     a, a_to, k = rows.rows.alpha_from, rows.rows.alpha_to, rows.kept
     # At alpha 0 the sample says nothing of x0: v is 0, and m^2 v is all of x0.
     some = jnp.where(a > 0, a, 1.0)

@@ -5,11 +5,14 @@ sampler along it. How the path is drawn is what encoders differ in
 (:mod:`une_jax.dpm_encoder`, :mod:`une_jax.edit_friendly`); decoding is the sampler.
 """
 
+import operator
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Float32, Int, Key, UInt32
 
 from une_jax.ddim import EpsFn, ddim_step
@@ -20,8 +23,11 @@ from une_jax.stochastic import Noisy, draw, noisy
 Path = Callable[[Array, Array, Array, Noisy, Array], Array]
 """``path(keys, i, x, row, x0) -> x_to``: where step i leads from ``x``, drawn for each
 sample from its own key."""
-Skip = int | Int[Array, ""]
+Skip = int | np.integer | Int[Array | np.ndarray, ""]
 """How many of the first steps are left out: data. A plain 0 costs nothing."""
+Kind = Literal["dpm-encoder", "edit-friendly"]
+ETA: dict[Kind, float] = {"dpm-encoder": 0.1, "edit-friendly": 1.0}
+"""The noise of each code's sampler where none is given: its paper's."""
 
 
 class Code(NamedTuple):
@@ -81,7 +87,7 @@ def encode_along(
     ((1, 10, 2, 2, 4), (1,))
     """
     rows = table(schedule, eta)
-    require_skip(rows, skip)
+    require_skip(len(rows.sigma), skip)
     x0 = x0.astype(jnp.float32)
     last = len(rows.sigma) - 1
 
@@ -113,20 +119,21 @@ def decode(
     schedule: Schedule,
     cond: Any = None,
     *,
-    eta: float = 0.1,
+    eta: float,
     skip: Skip = 0,
 ) -> Float32[Array, "b h w c"]:
     """The image of a code, for the ``eta``, steps and ``skip`` that it was encoded with.
 
     Any model may decode it. A code of m noises, fewer than the schedule's n steps, takes
-    the last m of them.
+    the last m of them. ``dpm_encoder.decode`` and ``edit_friendly.decode`` are this with
+    their encoder's own ``eta``.
 
     Transformations and errors as of :func:`une_jax.dpm_encoder.encode`; an example is
     there. Also raises UneError for more noises than the schedule has steps.
     """
     rows = table(schedule, eta)
-    require_skip(rows, skip)
     n, m = len(rows.sigma), code.eps.shape[1]
+    require_skip(n, skip)
     if m > n:
         raise UneError(f"the code has {m} steps' noise, the schedule {n} steps")
     # The counter is no float of the schedule's, and so has its own axis.
@@ -195,14 +202,14 @@ def recover(
     schedule: Schedule,
     cond: Any = None,
     *,
-    eta: float = 0.1,
+    eta: float | None = None,
     skip: Skip = 0,
 ) -> Code:
     """The code of a :func:`seed`: n model calls, as it took at first.
 
-    The same as long as the model, the schedule, ``cond``, ``eta``, ``skip`` and
-    ``encode`` (of ``dpm_encoder`` or ``edit_friendly``) are. Transformations and errors
-    are those of ``encode``.
+    The same as long as the model, the schedule, ``cond``, ``eta`` (None: what ``encode``
+    takes where none is given), ``skip`` and ``encode`` (of ``dpm_encoder`` or
+    ``edit_friendly``) are. Transformations and errors are those of ``encode``.
 
     >>> from une_jax import dpm_encoder
     >>> schedule = Schedule.from_config({}, steps=10)
@@ -214,7 +221,9 @@ def recover(
     True
     """
     x0, key = (jnp.asarray(leaf) for leaf in seed)  # as a file gives them: of numpy
-    how = {"keys": jax.random.wrap_key_data(key), "eta": eta, "skip": skip}
+    how = {"keys": jax.random.wrap_key_data(key), "skip": skip}
+    if eta is not None:
+        how["eta"] = eta
     return encode(eps_fn, params, x0, schedule, cond, **how)
 
 
@@ -232,16 +241,17 @@ def table(schedule: Schedule, eta: float) -> Noisy:
     return noisy(schedule, eta)
 
 
-def require_skip(rows: Noisy, skip: Skip) -> None:
-    """That ``skip`` leaves a step, where it is known.
+def require_skip(n: int, skip: Skip) -> None:
+    """That ``skip`` leaves one of n steps: an integer of any kind, unless it is traced.
 
     Raises:
         UneError: it does not.
 
-    >>> require_skip(table(Schedule.from_config({}, steps=10), 0.1), 9)
+    >>> require_skip(10, 9)
     """
-    n = len(rows.sigma)
-    if isinstance(skip, int) and not 0 <= skip < n:
+    if isinstance(skip, Tracer):
+        return
+    if not 0 <= operator.index(skip) < n:
         raise UneError(f"skip is {skip}; of {n} steps, leave out 0 to {n - 1}")
 
 

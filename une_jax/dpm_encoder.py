@@ -11,10 +11,10 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32, Int, Key
 
+from une_jax import codes
+from une_jax.codes import ETA, Encoding, Skip, encode_along, scale, table
 from une_jax.codes import Code as Code
-from une_jax.codes import Encoding, Skip, encode_along, scale, table
 from une_jax.codes import begin as begin
-from une_jax.codes import decode as decode
 from une_jax.ddim import EpsFn
 from une_jax.schedule import Schedule
 from une_jax.stochastic import Noisy, draw
@@ -28,7 +28,7 @@ def encode(
     cond: Any = None,
     *,
     keys: Key[Array, " b"],
-    eta: float = 0.1,
+    eta: float = ETA["dpm-encoder"],
     skip: Skip = 0,
 ) -> Code:
     """A code of ``x0`` under the sampler with noise ``eta`` (DDIM, Eq. 16).
@@ -76,7 +76,7 @@ def encode_with_residual(
     cond: Any = None,
     *,
     keys: Key[Array, " b"],
-    eta: float = 0.1,
+    eta: float = ETA["dpm-encoder"],
     skip: Skip = 0,
 ) -> Encoding:
     """:func:`encode`, and for each sample how badly its worst step would be decoded.
@@ -95,6 +95,22 @@ def encode_with_residual(
     """
     how = {"keys": keys, "eta": eta, "skip": skip}
     return encode_along(path, eps_fn, params, x0, schedule, cond, **how)
+
+
+def decode(
+    eps_fn: EpsFn,
+    params: Any,
+    code: Code,
+    schedule: Schedule,
+    cond: Any = None,
+    *,
+    eta: float = ETA["dpm-encoder"],
+    skip: Skip = 0,
+) -> Float32[Array, "b h w c"]:
+    """:func:`une_jax.codes.decode` with this code's ``eta``; an example is in
+    :func:`encode`."""
+    how = {"eta": eta, "skip": skip}
+    return codes.decode(eps_fn, params, code, schedule, cond, **how)
 
 
 def path(
@@ -118,16 +134,23 @@ def path(
     return jnp.sqrt(a_to) * x0 + row.kept * e + noise
 
 
-def excess(schedule: Schedule, *, eta: float = 0.1) -> Float32[Array, " n"]:
+def excess(
+    schedule: Schedule, *, eta: float = ETA["dpm-encoder"]
+) -> Float32[Array, " n"]:
     """c of each step: ``eps`` has variance 1 + c^2 Var(e | x_t), not 1.
 
     Where a denoiser is optimal, a step's code is its own noise plus c times what the
     denoiser cannot know; dividing by the root of that variance whitens the code.
+
+    At alpha 0 (zero terminal SNR) Var(e | x_t) is 0 and c times its root is not: c is
+    there what eps keeps, and the image's own share is in
+    :func:`une_jax.code_spread.variance`.
 
     >>> excess(Schedule.from_config({}, steps=10)).shape
     (10,)
     """
     rows = table(schedule, eta)
     a, a_to = rows.rows.alpha_from, rows.rows.alpha_to
-    moved = jnp.sqrt(a_to / a) * jnp.sqrt(1 - a)
+    some = jnp.where(a > 0, a, 1.0)
+    moved = jnp.where(a > 0, jnp.sqrt(a_to / some) * jnp.sqrt(1 - a), 0.0)
     return (rows.kept - moved) / scale(rows.sigma)

@@ -18,9 +18,9 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32, Int, Key
 
+from une_jax import codes
+from une_jax.codes import ETA, Encoding, Skip, encode_along
 from une_jax.codes import Code as Code
-from une_jax.codes import Encoding, Skip, encode_along
-from une_jax.codes import decode as decode
 from une_jax.ddim import EpsFn
 from une_jax.schedule import Schedule
 from une_jax.stochastic import Noisy, draw
@@ -34,7 +34,7 @@ def encode(
     cond: Any = None,
     *,
     keys: Key[Array, " b"],
-    eta: float = 1.0,
+    eta: float = ETA["edit-friendly"],
     skip: Skip = 0,
 ) -> Code:
     """A code of ``x0``; ``decode``, of any model, takes it with the same eta and skip.
@@ -42,8 +42,8 @@ def encode(
     Args:
         keys: (b,), one for each sample, so that a code does not depend on its
             neighbours.
-        eta: of the sampler's noise, above 0 up to 1 (DDPM, the paper's); static under
-            jit.
+        eta: of the sampler's noise, above 0 up to 1 (DDPM, the paper's, and what is
+            taken without); static under jit.
         skip: leave out so many of the first steps (the paper's T_skip: 36 of 100);
             data.
 
@@ -54,7 +54,7 @@ def encode(
     >>> eps_fn = lambda params, x, t, cond: jnp.sin(x)
     >>> x0, keys = jnp.ones((1, 2, 2, 4)), jax.random.split(jax.random.key(0), 1)
     >>> code = encode(eps_fn, None, x0, schedule, keys=keys, skip=4)
-    >>> again = decode(eps_fn, None, code, schedule, eta=1.0, skip=4)
+    >>> again = decode(eps_fn, None, code, schedule, skip=4)
     >>> bool(jnp.abs(again - x0).max() < 1e-4)
     True
     """
@@ -70,7 +70,7 @@ def encode_with_residual(
     cond: Any = None,
     *,
     keys: Key[Array, " b"],
-    eta: float = 1.0,
+    eta: float = ETA["edit-friendly"],
     skip: Skip = 0,
 ) -> Encoding:
     """:func:`encode`, and for each sample how badly its worst step would be decoded:
@@ -86,6 +86,22 @@ def encode_with_residual(
     """
     how = {"keys": keys, "eta": eta, "skip": skip}
     return encode_along(path, eps_fn, params, x0, schedule, cond, **how)
+
+
+def decode(
+    eps_fn: EpsFn,
+    params: Any,
+    code: Code,
+    schedule: Schedule,
+    cond: Any = None,
+    *,
+    eta: float = ETA["edit-friendly"],
+    skip: Skip = 0,
+) -> Float32[Array, "b h w c"]:
+    """:func:`une_jax.codes.decode` with this code's ``eta``; an example is in
+    :func:`encode`."""
+    how = {"eta": eta, "skip": skip}
+    return codes.decode(eps_fn, params, code, schedule, cond, **how)
 
 
 def path(

@@ -16,7 +16,7 @@ from une_jax import codes, dpm_encoder, edit_friendly
 from une_jax.codes import Skip
 from une_jax.ddim import EpsFn, ddim_step
 from une_jax.errors import UneError
-from une_jax.schedule import Schedule
+from une_jax.schedule import Schedule, Steps
 
 Kind = Literal["dpm-encoder", "edit-friendly", "ddim"]
 PATHS = {"dpm-encoder": dpm_encoder.path, "edit-friendly": edit_friendly.path}
@@ -43,7 +43,7 @@ def translate(
     *,
     keys: Key[Array, " b"] | None = None,
     code: Kind = "dpm-encoder",
-    eta: float = 0.1,
+    eta: float | None = None,
     skip: Skip = 0,
 ) -> Float32[Array, "b h w c"]:
     """``x0`` encoded with the source and decoded with the target, each by its schedule.
@@ -51,6 +51,10 @@ def translate(
     Of the stochastic codes, both walks go side by side, each step's noise from one to
     the other: what ``decode(encode(x0))`` gives, at one latent's memory and not n. With
     the target equal to the source the image comes back, up to rounding.
+
+    Where the two schedules' levels differ, each walk starts at its own, as its model
+    expects: from one draw of noise or, by "ddim", after one more step, at one more call
+    of the source, from its level to the target's.
 
     Args:
         source_fn, target_fn: the two models, which see latents of one shape; static
@@ -60,7 +64,8 @@ def translate(
         keys: (b,), one for each sample, for the noise of the stochastic codes.
         code: "dpm-encoder", "edit-friendly", or "ddim": inversion, whose only noise is
             x_T.
-        eta: of the stochastic codes' sampler, above 0 up to 1.
+        eta: of the stochastic codes' sampler, above 0 up to 1; None: the code's own,
+            0.1 of "dpm-encoder" and 1 of "edit-friendly" (``codes.ETA``).
         skip: leave out so many of the first steps of both: the image is noised (or
             inverted) only so far, and keeps more of itself. Data: no other compilation.
 
@@ -88,15 +93,16 @@ def translate(
     n, m = (len(side.schedule.sampling.t) for side in (source, target))
     if n != m:
         raise UneError(f"the source has {n} steps and the target {m}; use equally many")
+    codes.require_skip(n, skip)
     x0 = x0.astype(jnp.float32)
     if code == "ddim":
-        if isinstance(skip, int) and not 0 <= skip < n:
-            raise UneError(f"skip is {skip}; of {n} steps, leave out 0 to {n - 1}")
-        return _sampled(target_fn, _inverted(source_fn, x0, source, skip), target, skip)
+        x = _inverted(source_fn, x0, source, target.schedule, skip)
+        return _sampled(target_fn, x, target, skip)
     if keys is None:
         raise UneError(f"code {code} draws noise: give keys, one for each sample")
+    if eta is None:
+        eta = codes.ETA[code]
     rows, others = (codes.table(side.schedule, eta) for side in (source, target))
-    codes.require_skip(rows, skip)
     path = PATHS[code]
 
     def body(both, step):
@@ -112,16 +118,36 @@ def translate(
 
         return codes.unless(i < skip, skip, walk, lambda both: both, both), None
 
-    x = codes.start(x0, rows, keys, skip)
-    (_, y), _ = jax.lax.scan(body, (x, x), (jnp.arange(n), rows, others))
+    both = tuple(codes.start(x0, own, keys, skip) for own in (rows, others))
+    (_, y), _ = jax.lax.scan(body, both, (jnp.arange(n), rows, others))
     return y
 
 
-def _inverted(fn: EpsFn, x0: Array, side: Side, skip: Skip) -> Array:
-    """DDIM inversion up to where step ``skip`` starts."""
+def _inverted(fn: EpsFn, x0: Array, side: Side, other: Schedule, skip: Skip) -> Array:
+    """DDIM inversion up to where the other schedule's step ``skip`` starts."""
     schedule = side.schedule
     beyond = schedule.reached > schedule.sampling.t[skip]
-    return _ddim(fn, x0, side, (schedule.inversion, beyond), skip)
+    # The own schedule's level first, and from there by a row more to the other's.
+    row, a = _across(schedule.sampling, skip, other), other.sampling.alpha_from[skip]
+    rows = jax.tree.map(
+        lambda leaf, one: jnp.append(leaf, one), schedule.inversion, row
+    )
+    left_out = jnp.append(beyond, row.alpha_from == a)
+    # skip as data: the last row may be left out whatever skip is.
+    return _ddim(fn, x0, side, (rows, left_out), jnp.asarray(skip))
+
+
+def _across(rows: Steps, skip: Skip, other: Schedule) -> Steps:
+    """A DDIM step from where step ``skip`` starts to where the other schedule's does."""
+    row = jax.tree.map(lambda leaf: leaf[skip], rows)
+    a = other.sampling.alpha_from[skip]
+
+    def to(c, e):  # the image that c says, with a's share of the noise that e says
+        image = (c - jnp.sqrt(1 - row.alpha_to) * e) / jnp.sqrt(row.alpha_to)
+        return jnp.sqrt(a) * image + jnp.sqrt(1 - a) * e
+
+    c_x, c_out = to(row.c_x, row.e_x), to(row.c_out, row.e_out)
+    return row._replace(alpha_to=a, c_x=c_x, c_out=c_out)
 
 
 def _sampled(fn: EpsFn, x: Array, side: Side, skip: Skip) -> Array:

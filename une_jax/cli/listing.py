@@ -1,5 +1,6 @@
 """Images named one by one or by the folder, in the order given."""
 
+import hashlib
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,6 +30,13 @@ class Picture(NamedTuple):
             if isinstance(data, Path):
                 raise
             raise UneError(f"{self.where}: {error}") from error
+
+    def sha256(self) -> str:
+        """Of the encoded file. Raises UneError where it cannot be read."""
+        data = self.read()
+        if isinstance(data, Path):
+            return images.sha256(data)
+        return hashlib.sha256(data).hexdigest()
 
 
 def list_pictures(paths: Sequence[Path], limit: int | None = None) -> list[Picture]:

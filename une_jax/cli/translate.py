@@ -68,8 +68,9 @@ class Translate:
     code: Literal["dpm-encoder", "edit-friendly", "ddim"] = "dpm-encoder"
     """the code: all noise of a sampled path (CycleDiffusion); of independent samples
     (edit-friendly DDPM); or DDIM inversion's noise alone"""
-    eta: float = 0.1
-    """noise of the sampler that the code belongs to, above 0 up to 1 (not for ddim)"""
+    eta: Annotated[float | None, OWN_DEFAULT] = None
+    """noise of the sampler that the code belongs to, above 0 up to 1 (default: the code's
+    own, 0.1 of dpm-encoder and 1 of edit-friendly; not for ddim)"""
     steps: int = 100
     """steps of both models"""
     seed: int = 0
@@ -89,7 +90,7 @@ class Translate:
         columns = self._columns()
         pictures = list_pictures(self.images, self.limit)
         translator = self._load(len(pictures))
-        asked = self._asked(translator, [picture.name for picture in pictures])
+        asked = self._asked(translator, pictures)
         self._begin(asked)
         rows, psnr, grid = np.arange(len(pictures)), [], np.zeros(0, np.uint8)
         with Progress(len(pictures), "translating") as progress:
@@ -123,7 +124,7 @@ class Translate:
 
     def _require_sense(self) -> None:
         """What can be said of the options before anything is read."""
-        if self.code != "ddim" and not 0 < self.eta <= 1:
+        if self.code != "ddim" and self.eta is not None and not 0 < self.eta <= 1:
             raise UneError(
                 f"--eta {self.eta:g}: use above 0, up to 1 (without noise there is no "
                 "code; that is --code ddim)"
@@ -158,6 +159,7 @@ class Translate:
     def _load(self, rows: int) -> "Translator":
         models = [names.resolve(spec) for spec in (self.source, self.to)]
 
+        from une_jax import codes
         from une_jax.cli.family import family_of
         from une_jax.cli.generator import Settings, load_generator
         from une_jax.cli.translator import Translator
@@ -199,10 +201,13 @@ class Translate:
                 raise UneError(
                     f"--guidance-{option} says nothing without --prompt-{option}"
                 )
-        return Translator(source=source, target=target, code=self.code, eta=self.eta)
+        eta = None
+        if self.code != "ddim":
+            eta = codes.ETA[self.code] if self.eta is None else self.eta
+        return Translator(source=source, target=target, code=self.code, eta=eta)
 
     def _asked(
-        self, translator: "Translator", pictures: Sequence[str]
+        self, translator: "Translator", pictures: Sequence[Picture]
     ) -> dict[str, Any]:
         """What the folder's contents depend on."""
         source, target = (
@@ -223,13 +228,15 @@ class Translate:
             "to": target,
             "shared_vae": translator.shares_vae,
             "code": self.code,
-            "eta": None if self.code == "ddim" else self.eta,
+            "eta": translator.eta,
             "steps": self.steps,
             "skip": list(self.skip),
             "seed": self.seed,
             "size": translator.source.size,
             "dtype": self.dtype,
-            "images": list(pictures),
+            "images": [picture.name for picture in pictures],
+            # Another file of the same name has another translation.
+            "images_sha256": [picture.sha256() for picture in pictures],
         }
 
     def _begin(self, asked: dict[str, Any]) -> None:

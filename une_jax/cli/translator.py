@@ -30,7 +30,7 @@ class Translator:
     source: Generator = field(repr=False)
     target: Generator = field(repr=False)
     code: translation.Kind
-    eta: float
+    eta: float | None  # None: the code's own
 
     def __post_init__(self):
         one, other = self.source, self.target
@@ -108,7 +108,7 @@ def program(
     target: Callable[..., Any],
     mesh: Mesh,
     code: translation.Kind,
-    eta: float,
+    eta: float | None,
 ) -> programs.Program:
     """``(params, {x0 (b, h, w, c), row (b,)}) -> x0`` of two UNet ports' ``apply``.
 

@@ -120,11 +120,19 @@ def test_ddim_codes_are_those_of_the_generator(translate, tiny, three, tmp_path)
         found = np.stack([opened(tmp_path / "out", file) for file in files])
         assert np.abs(found - wanted).max() <= 1
 
+    # The same file elsewhere is the same; another one by its name is not.
+    for face, name in ((FACES[0], "same"), (FACES[1], "strange")):
+        (tmp_path / name).mkdir()
+        shutil.copy(three / face, tmp_path / name / FACES[0])
+    assert translate(*args[:-1], [three / FACES[2], tmp_path / "same"]) == result
+    error = translate(*args[:-1], [three / FACES[2], tmp_path / "strange"], ok=False)
+    assert error.startswith(f"{tmp_path / 'out'} holds other translations")
+
 
 def test_edit_friendly_and_words(run, tiny, other, three, tmp_path):
     ran = run(
         *("translate", "--images", three, "--from", tiny, "--to", other),
-        *("--code", "edit-friendly", "--eta", 1, "--steps", 3, "--skip", 1),
+        *("--code", "edit-friendly", "--steps", 3, "--skip", 1),
         *("--limit", 1, "--out", tmp_path / "out"),
     )
     assert ran.code == 0, ran.err
@@ -132,6 +140,8 @@ def test_edit_friendly_and_words(run, tiny, other, three, tmp_path):
     assert lines[0].startswith("1 images from tiny to other by edit-friendly")
     assert "other has a VAE of its own" in lines[0]
     assert lines[3].startswith("reconstruction") and lines[4].startswith("translated")
+    told = json.loads((tmp_path / "out/translate.json").read_text())
+    assert told["settings"]["eta"] == 1.0  # the code's own
 
 
 @pytest.mark.parametrize(
