@@ -66,23 +66,23 @@ def index() -> str:
 
 def commands() -> str:
     """Every command's --help, as the command line prints it."""
-    from une_jax.cli.main import COMMANDS
+    from une_jax.cli.main import spoken
 
     lines = ["# Commands", "", "What `une-jax COMMAND --help` prints.", ""]
-    for name in COMMANDS:
-        text = "\n".join(line.rstrip() for line in helped(name).splitlines())
-        lines += [f"## {name}", "", "```text", text.strip("\n"), "```", ""]
+    for words in spoken():
+        text = "\n".join(line.rstrip() for line in helped(*words).splitlines())
+        lines += [f"## {' '.join(words)}", "", "```text", text.strip("\n"), "```", ""]
     return "\n".join(lines)
 
 
-def helped(command: str) -> str:
+def helped(*words: str) -> str:
     """One command's --help, as wide as a page of the site."""
     from une_jax.cli.main import main
 
     os.environ.update(COLUMNS="76", NO_COLOR="1", TERM="dumb")
     with contextlib.redirect_stdout(io.StringIO()) as out:
         with contextlib.suppress(SystemExit):
-            main([command, "--help"])
+            main([*words, "--help"])
     return out.getvalue()
 
 

@@ -1,7 +1,7 @@
 """``une-jax hspace``: directions in the UNet's bottleneck, and edits along them."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import tyro
 
@@ -12,6 +12,8 @@ from une_jax.cli.hspace_fit import Fit
 @dataclass(frozen=True, kw_only=True)
 class Hspace:
     """Directions in the UNet's bottleneck (h-space), and edits along them."""
+
+    parts: ClassVar = ("fit", "edit")
 
     do: Annotated[
         Annotated[Fit, tyro.conf.subcommand("fit")]

@@ -65,6 +65,15 @@ COMMANDS = {
 }
 
 
+def spoken() -> list[tuple[str, ...]]:
+    """Every command in the words that name it, also those that are parts of one."""
+    return [
+        words
+        for name, command in COMMANDS.items()
+        for words in [(name,), *((name, p) for p in getattr(command, "parts", ()))]
+    ]
+
+
 class Command(Protocol):
     """A frozen dataclass of arguments. ``run`` gives JSON; ``text`` says it in words."""
 

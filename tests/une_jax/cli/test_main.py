@@ -11,7 +11,7 @@ import pytest
 from small_zoo import build, contents
 
 from une_jax import zoo
-from une_jax.cli.main import COMMANDS, to_json
+from une_jax.cli.main import COMMANDS, spoken, to_json
 from une_jax.cli.options import join_repeated
 
 ANALYSIS = "--view --csv --figure --json"
@@ -49,6 +49,10 @@ OPTIONS = {
     "--judge --features --inception --lpips --json",
     "synthesize": "--generator --out --n --seed --steps --json",
     "hspace": "fit edit",
+    "hspace fit": "--out --method --attribute --keep --balance --components --limit --view "
+    "--generator --json",
+    "hspace edit": "--directions --image --out --attribute --strength --unit --process "
+    "--t-edit --t-boost --generator --prompt --json",
     "app": "--images --generator --view --judge --port --open --json",
     "import": "--out --keys --images --partition --attributes --hash-images --shape "
     "--shard-rows --json",
@@ -63,9 +67,9 @@ def python(*args, **environment):
     return subprocess.run(command, capture_output=True, text=True, env=env)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [" ".join(words) for words in spoken()])
 def test_help_names_every_option_and_no_python(run, command):
-    ran = run(command, "--help")
+    ran = run(*command.split(), "--help")
     assert ran.code == 0 and ran.err == ""
     for option in OPTIONS[command].split():
         assert f"{option} " in ran.out
