@@ -73,7 +73,7 @@ def miniature_judge() -> Judge:
 
     def reads(images: np.ndarray) -> Reading:
         seen = in_parts(ft.partial(_read, params), images, size=BATCH)
-        return jax.tree.map(jnp.asarray, seen)
+        return Reading(*map(jnp.asarray, seen))
 
     none = np.zeros((len(factors.NAMES), len(factors.NUISANCES)), np.float32)
     return Judge(
