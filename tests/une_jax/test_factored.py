@@ -109,7 +109,16 @@ def test_ill_conditioned_rows_are_refined(shape):
     y = jnp.asarray(z.sum(axis=1, keepdims=True))
     peer = Ridge(1e-5, solver="svd").fit(np.asarray(x, np.float64), y)
     wanted = peer.predict(np.asarray(x, np.float64)).reshape(y.shape)
-    np.testing.assert_allclose(predict(fitted(x, y, 1e-5), x), wanted, atol=1e-2)
+    m = fitted(x, y, 1e-5)
+
+    def off(m):
+        return np.abs(np.asarray(predict(m, x)) - wanted).max() / wanted.std()
+
+    # The rounding of the products with the rows is left, which differs by processor.
+    assert off(m) < 2e-3
+    if m.dual is not None:
+        unrefined = m._replace(dual=m.dual._replace(steps=jnp.int32(0)))
+        assert off(unrefined) > 2 * off(m)
     if shape == DUAL:
         assert solver(gram(x), 1e-5).dual.steps >= 2
         assert solver(gram(x), 1e3).dual.steps == 0
