@@ -31,11 +31,11 @@ import tyro
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from scripts.asyrp import judge as judges  # noqa: E402
 from scripts.asyrp import source as sources  # noqa: E402
 from scripts.asyrp.args import RESULT, Args  # noqa: E402
 from scripts.miniature import loop, picture  # noqa: E402
 from une_jax import asyrp, asyrp_files, asyrp_training, directional, hspace, parallel  # noqa: E402
+from une_jax.cli import clip_judge as judges  # noqa: E402
 from une_jax.cli.names import resolve  # noqa: E402
 from une_jax.errors import UneError  # noqa: E402
 

@@ -1,4 +1,4 @@
-"""What scripts/train_asyrp.py shows a CLIP is what the CLIP's own preprocessing makes."""
+"""What a CLIP that judges is shown is what the CLIP's own preprocessing makes."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from ports import preprocess
-from scripts.asyrp import judge
+from une_jax.cli import clip_judge
 
 HALF = (0.5, 0.5, 0.5)
 
@@ -20,7 +20,9 @@ def test_images_are_prepared_as_files_would_be(filter, size, crop):
     )
     levels = np.random.default_rng(0).integers(0, 256, (24, 24, 3), np.uint8)
     wanted = steps(Image.fromarray(levels))
-    found = judge.prepared(steps, jnp.asarray(levels, jnp.float32)[None] / 127.5 - 1)
+    found = clip_judge.prepared(
+        steps, jnp.asarray(levels, jnp.float32)[None] / 127.5 - 1
+    )
     assert found.shape == (1, crop, crop, 3)
     # Pillow rounds to whole levels after each axis: a level is 2 / 255 here.
     np.testing.assert_allclose(found[0], wanted, atol=3 * 2 / 255)
@@ -31,6 +33,6 @@ def test_the_gradient_comes_through():
         resize="shortest", size=8, crop=8, filter="bicubic", mean=HALF, std=HALF
     )
     image = 0.1 * jax.random.normal(jax.random.key(0), (1, 16, 16, 3))
-    slope = jax.grad(lambda x: jnp.sum(judge.prepared(steps, x)))(image)
+    slope = jax.grad(lambda x: jnp.sum(clip_judge.prepared(steps, x)))(image)
     # The resize keeps the mean: each pixel counts a quarter, but at the edges.
     np.testing.assert_allclose(slope[0, 6:10, 6:10], 0.25, atol=0.02)
