@@ -54,3 +54,16 @@ def test_where_no_t_qualifies_it_says_so():
     bad = np.where(T == 7, np.nan, DISTANCE)
     with pytest.raises(UneError, match="is not finite at t = 7"):
         edit_interval.t_edit(bad, T, 1.0)
+
+
+@pytest.mark.parametrize("scale", (0.1, 1.0, 7.0))
+def test_a_relative_threshold_goes_with_the_measures_scale(scale):
+    """Of a measure that is LPIPS times a number, the same timesteps come out."""
+    lpips, noise = 1.1445 * T / 999, 1.3883 * T / 999
+    for curve, choose, usual, at_T in (
+        (lpips, lambda c, **k: edit_interval.t_edit(c, T, 0.9, **k), 0.33, 1.1445),
+        (noise, lambda c, **k: edit_interval.t_boost(c, T, **k), 1.2, 1.3883),
+    ):
+        own = edit_interval.relative(scale * curve[::-1], T[::-1], usual, at_T)
+        assert own == pytest.approx(scale * usual)
+        assert choose(scale * curve, threshold=own - 1e-9) == choose(curve)
