@@ -116,6 +116,29 @@ def implicit(
     return h + jnp.tensordot(weight, each, 1) / math.sqrt(len(weight))
 
 
+class Along(NamedTuple):
+    """How :func:`along` moves h: m functions, their params stacked on a first axis."""
+
+    params: Params
+    amounts: Float[Array, "b m"]
+
+
+def along(
+    what: Along, h: Float32[Array, "b i j c"], at: At
+) -> Float32[Array, "b i j c"]:
+    """h moved by m functions, by each sample's own amounts; over root m, as in Asyrp.
+
+    >>> f = jax.tree.map(lambda p: p[None], init(jax.random.key(0), 8))
+    >>> h, at = jnp.ones((2, 4, 4, 8)), At(jnp.int32(0), jnp.int32(900))
+    >>> moved = along(Along(f, jnp.array([[0.0], [1.0]])), h, at)
+    >>> (moved == h).all((1, 2, 3)).tolist()
+    [True, False]
+    """
+    each = jax.vmap(move, (0, None, None))(what.params, h, at.t)
+    amounts = what.amounts.astype(jnp.float32) / math.sqrt(what.amounts.shape[1])
+    return h + jnp.einsum("bm,mb...->b...", amounts, each, precision="float32")
+
+
 def weights(
     strength: float | Float[Array, ""], n: int, *, trained: int
 ) -> Float32[Array, " n"]:

@@ -79,6 +79,31 @@ def load(path: Path) -> Stored:
         raise UneError(f"{path} is no file of Asyrp's: {error}") from error
 
 
+def holds(path: Path) -> bool:
+    """Whether a file is one of :func:`save`'s, by its header; False where there is none.
+
+    >>> holds(Path("nowhere.safetensors"))
+    False
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return (file.metadata() or {}).get("format") == FORMAT
+    except (OSError, SafetensorError):
+        return False
+
+
+def view_of(stored: Stored) -> View:
+    """The generator's view of noise that f learnt in.
+
+    Raises:
+        UneError: the file does not say it.
+    """
+    if "view" not in stored.about or "timesteps" not in stored.about:
+        raise UneError("this function's file does not say of which model and timesteps it is: train it again")  # fmt: skip
+    fields = stored.about["view"]
+    return View(**fields | {"shape": tuple(fields["shape"])})
+
+
 def require(
     stored: Stored,
     view: View,
@@ -104,17 +129,14 @@ def require(
     Traceback (most recent call last):
     une_jax.errors.UneError: this function learnt at timestep 401 and the sampler has 301
     """
-    own, theirs = stored.about.get("timesteps"), [int(t) for t in timesteps]
-    if own is None or "view" not in stored.about:
-        raise UneError("this function's file does not say of which model and timesteps it is: train it again")  # fmt: skip
+    learnt = view_of(stored)
+    own, theirs = stored.about["timesteps"], [int(t) for t in timesteps]
     # By the count first: the view's settings would say it less plainly.
     if len(own) != len(theirs):
         raise UneError(
             f"this function learnt in {len(own)} steps and the sampler has "
             f"{len(theirs)}: give it as many, or weigh it with asyrp.weights"
         )
-    fields = stored.about["view"]
-    learnt = View(**fields | {"shape": tuple(fields["shape"])})
     require_same("this function is", learnt, view, "does")
     for ours, other in zip(own, theirs, strict=True):
         if ours != other:

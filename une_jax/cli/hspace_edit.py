@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from une_jax import directions as files
 from une_jax import images
 from une_jax.cli import pictures
 from une_jax.cli.edit import weighted
@@ -18,25 +17,30 @@ from une_jax.errors import UneError
 class Edit:
     """Invert an image, and sample it again with its h moved along directions."""
 
-    directions: Path
-    """a file from `une-jax hspace fit`"""
+    directions: tuple[Path, ...]
+    """a file from `une-jax hspace fit`; or one of scripts/train_asyrp.py, several of which
+    go together"""
     image: Path
     """the image file to edit"""
     out: Path
     """folder for the edited images and grid.png"""
     attribute: Annotated[tuple[str, ...], OWN_DEFAULT] = ()
-    """which direction, e.g. Smiling or pc3; several go together, and Young=-0.5 goes half
-    as far the other way (default: the only one)"""
-    strength: tuple[float, ...] = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
-    """how far, in --unit"""
-    unit: Literal["sd", "raw"] = "sd"
-    """standard deviations of the sampled images along the direction; or times the
-    direction as it was found: of means, the whole difference"""
-    process: Literal["symmetric", "asymmetric"] = "symmetric"
+    """which direction, e.g. Smiling or pc3 (trained functions are named after their
+    files); several go together, and Young=-0.5 goes half as far the other way (default:
+    the only one)"""
+    strength: Annotated[tuple[float, ...], OWN_DEFAULT] = ()
+    """how far, in --unit (default: -3 to 3; of trained functions -1 to 1.5)"""
+    unit: Annotated[Literal["sd", "raw"] | None, OWN_DEFAULT] = None
+    """standard deviations of the sampled images along the direction; or times the move as
+    it was found: of means the whole difference, of functions what they learnt (default:
+    sd; of trained functions raw, their only one)"""
+    process: Annotated[Literal["symmetric", "asymmetric"] | None, OWN_DEFAULT] = None
     """who sees the moved h: the whole step (Haas et al.), or only the image that it
-    predicts (Asyrp), for half as much work again"""
-    t_edit: int = 0
-    """h is moved at timesteps from here up"""
+    predicts (Asyrp), for half as much work again (default: symmetric; of trained functions
+    asymmetric, as they learnt)"""
+    t_edit: Annotated[int | None, OWN_DEFAULT] = None
+    """h is moved at timesteps from here up (default: 0; of trained functions where they
+    learnt)"""
     t_boost: int = 0
     """below this, each step draws noise (Asyrp's quality boosting)"""
     generator: Annotated[str | None, OWN_DEFAULT] = None
@@ -46,40 +50,32 @@ class Edit:
     json: Json = False
 
     def run(self) -> dict[str, Any]:
-        if not self.strength or not np.isfinite(self.strength).all():
-            raise UneError("--strength: give one number or more, none infinite or NaN")
+        if not np.isfinite(self.strength).all():
+            raise UneError("--strength: give numbers, none infinite or NaN")
         if self.out.exists() and not self.out.is_dir():
             raise UneError(f"{self.out} is a file; choose another --out")
-        found = files.load(self.directions)
         weights = dict(weighted(a) for a in self.attribute)
-        if not weights and len(found.names) == 1:
-            weights = {found.names[0]: 1.0}
-        if not weights:
-            raise UneError(f"{self.directions} has {', '.join(found.names)}: choose --attribute")  # fmt: skip
-        at = [found.index(name) for name in weights]
-        amounts = found.amounts(weights, self.strength, self.unit)[..., at]
-        amounts = amounts / found.length[at]  # of the moves as they were found
         picture = images.decode(self.image)
 
-        if found.view.settings.get("space") != "h":
-            raise UneError(
-                f"{self.directions} holds directions of noise: use `une-jax edit`"
-            )
-
-        from une_jax import hspace, hspace_files
-        from une_jax.cli import inside
+        from une_jax import hspace
+        from une_jax.cli import hspace_moves, inside
         from une_jax.cli.generator import generator_of_view
 
-        of = dataclasses.replace(found.view, name=found.view.name.removesuffix(".h"))
-        generator = generator_of_view(of, self.generator, rows=len(self.strength))
+        held = hspace_moves.load(self.directions).of(list(weights))
+        weights = dict.fromkeys(held.names, 1.0) | weights
+        strength = self.strength or held.usual
+        amounts = held.amounts(list(weights.values()), strength, self.unit)
+        symmetric = held.symmetric if self.process is None else self.process == "symmetric"  # fmt: skip
+        generator = generator_of_view(held.view, self.generator, rows=len(strength))
         inside.require_plain(generator)
+        held.require(generator)
         schedule = generator.walk_params["steps"]
         times = np.asarray(schedule.sampling.t)
-        hspace_files.require(found, generator.views[0], times)
-        phases = hspace.phases(schedule, t_edit=self.t_edit, t_boost=self.t_boost)
+        t_edit = held.t_edit if self.t_edit is None else self.t_edit
+        phases = hspace.phases(schedule, t_edit=t_edit, t_boost=self.t_boost)
         if not np.asarray(phases.edit).any():
             raise UneError(
-                f"--t-edit {self.t_edit}: no step is left to edit; the timesteps are "
+                f"--t-edit {t_edit}: no step is left to edit; the timesteps are "
                 f"{times[0]} to {times[-1]}"
             )
         prompts = pictures.prompts_for(generator, self.prompt, 1)
@@ -88,19 +84,21 @@ class Edit:
         edited = inside.edit(
             generator,
             np.asarray(noise, np.float32),
-            hspace_files.unpack(found, list(weights)),
-            amounts,
+            held.moves,
+            amounts[None],
             phases,
-            symmetric=self.process == "symmetric",
+            symmetric=symmetric,
+            rule=held.rule,
             prompts=prompts,
         )[0]
-        labels = [f"{s:+g}" if s else "0" for s in self.strength]
+        labels = [f"{s:+g}" if s else "0" for s in strength]
         stem = "_".join([self.image.stem, "h", *weights])
         return {
             "attributes": weights,
-            "unit": self.unit,
-            "process": self.process,
-            "strength": list(self.strength),
+            "unit": self.unit or held.unit,
+            "process": "symmetric" if symmetric else "asymmetric",
+            "strength": list(strength),
+            "t_edit": t_edit,
             "steps edited": int(np.asarray(phases.edit).sum()),
             **pictures.write_strip(self.out, stem, labels, edited, pixels),
         }

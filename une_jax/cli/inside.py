@@ -4,14 +4,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float16, Float32, UInt8
 
-from une_jax import hspace_files, images
+from une_jax import asyrp, hspace_files, images
 from une_jax.cli import pictures
 from une_jax.cli.generator import Generator
 from une_jax.cli.layout import nchw
+from une_jax.cli.programs import TABLES, Rule
 from une_jax.cli.progress import Progress
 from une_jax.directions import Directions
 from une_jax.errors import UneError
@@ -46,24 +48,26 @@ def middles(
 def edit(
     generator: Generator,
     noise: Float32[np.ndarray, "n c h w"],
-    moves: Float32[np.ndarray, "m t i j k"],
+    moves: Float32[np.ndarray, "m t i j k"] | asyrp.Params,
     amounts: Float32[np.ndarray, "n s m"],
     phases: Phases,
     *,
     symmetric: bool,
+    rule: Rule = TABLES,
     prompts: Sequence[str] | None = None,
 ) -> UInt8[np.ndarray, "n s size size 3"]:
     """n images at s places each: h moved by ``amounts`` of the moves in sampling.
 
+    ``moves`` are tables, or by ``programs.FUNCTIONS`` the stacked params of f_t.
     Whatever is drawn at boosted steps is the same at all places of an image.
     ``symmetric`` as for :func:`une_jax.hspace.sample`.
     """
     n, places, m = amounts.shape
     at = np.repeat(np.arange(n), places)
     x0 = generator.walk(
-        generator.walks.inside(symmetric),
+        generator.walks.inside(rule, symmetric),
         noise[at],
-        extra={"moves": jnp.asarray(moves), "phases": phases},
+        extra={"moves": jax.tree.map(jnp.asarray, moves), "phases": phases},
         more={"amounts": amounts.reshape(-1, m), "row": at.astype(np.int32)},
         prompts=None if prompts is None else [prompts[int(i)] for i in at],
     )

@@ -14,6 +14,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from ports import vae
 from une_jax import (
+    asyrp,
     consistency,
     ddim,
     dpm_encoder,
@@ -45,6 +46,17 @@ class Pictures(NamedTuple):
     decode: Program  # x0 -> float32 images about [-1, 1], unrounded
 
 
+class Rule(NamedTuple):
+    """How h is moved along m directions: ``shift(what(moves, amounts (b, m)), h, at)``."""
+
+    shift: hspace.Shift
+    what: Callable[[Any, jax.Array], Any]
+
+
+TABLES = Rule(hspace.along, hspace.Along)  # moves (m, t, i, j, k)
+FUNCTIONS = Rule(asyrp.along, asyrp.Along)  # moves are params of f_t, stacked
+
+
 class Walks(NamedTuple):
     """A UNet's ways between image and noise: ``walk(params, latents, more)``.
 
@@ -64,7 +76,7 @@ class Walks(NamedTuple):
     call: Walk  # the UNet alone, at the first timestep
     states: Walk  # x0 -> those of DDIM inversion at the timesteps ``at``
     middles: Walk  # x_T -> h of each step of DDIM sampling
-    inside: Callable[[bool], Walk]  # symmetric -> x_T -> x0, h moved by ``amounts``
+    inside: Callable[[Rule, bool], Walk]  # x_T -> x0, h moved by ``amounts``
 
 
 @ft.lru_cache(maxsize=8)
@@ -178,7 +190,7 @@ def walks(
         unet, cond, steps = given(params, more)
         return hspace.collect(halves, unet, x_T, steps, cond).h
 
-    def inside(params, x_T, more, *, symmetric):
+    def inside(params, x_T, more, *, rule, symmetric):
         unet, cond, steps = given(params, more)
         return hspace.sample(
             halves,
@@ -186,16 +198,16 @@ def walks(
             x_T,
             steps,
             cond,
-            shift=hspace.along,
-            what=hspace.Along(params["moves"], more["amounts"]),
+            shift=rule.shift,
+            what=rule.what(params["moves"], more["amounts"]),
             phases=params["phases"],
             keys=fold_in(params["key"], more["row"]),
             symmetric=symmetric,
         )
 
     @ft.cache
-    def inside_as(symmetric: bool) -> Walk:
-        return _donating(ft.partial(inside, symmetric=symmetric), mesh)
+    def inside_as(rule: Rule, symmetric: bool) -> Walk:
+        return _donating(ft.partial(inside, rule=rule, symmetric=symmetric), mesh)
 
     fns = {"invert": invert, "sample": sample, "few": few, "call": call}
     compiled = {name: _donating(fn, mesh) for name, fn in fns.items()}
