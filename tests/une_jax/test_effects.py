@@ -113,7 +113,10 @@ def entangled(teacher):
 
 
 def measured(walks, **options):
-    return effects.measure(edit, JUDGE, walks, STEPS, len(ROWS), length=3.0, **options)
+    strips = effects.along(edit, 3.0)
+    return effects.measure(
+        strips, JUDGE, walks, STEPS, len(ROWS), length=3.0, **options
+    )
 
 
 def test_each_attribute_is_walked_in_each_way_that_it_has(entangled):
@@ -242,7 +245,7 @@ def test_what_cannot_be_measured_is_said(teacher):
     walks = effects.walks_of(teacher, ["Hat"])
     blind = dataclasses.replace(JUDGE, names=("Beard", "Male", "Young", "Nose"))
     with pytest.raises(UneError, match="bars cannot judge Hat"):
-        effects.measure(edit, blind, walks, STEPS, 4)
+        effects.measure(effects.along(edit), blind, walks, STEPS, 4)
     for steps in ((), (0.0,), (1.0, float("nan"))):
         with pytest.raises(UneError, match="give one number or more beside 0"):
-            effects.measure(edit, JUDGE, walks, steps, 4)
+            effects.measure(effects.along(edit), JUDGE, walks, steps, 4)

@@ -108,13 +108,15 @@ class Effects(Analysis):
         from une_jax.cli.progress import Progress
 
         with Progress(each * len(rows), "editing") as progress:
+            length = effects.mean_length(teacher.train)
+            edit = editor(generator, opened, rows, self.norm)
             found = effects.measure(
-                editor(generator, opened, rows, self.norm),
+                effects.along(edit, length),
                 judge,
                 walks,
                 self.step,
                 len(rows),
-                length=effects.mean_length(teacher.train),
+                length=length,
                 block=effects.block_of(generator.size, walks, far),
                 regions=regions,
                 distance=distance,

@@ -69,16 +69,39 @@ class Walk:
 
     Attributes:
         keep: what the kept ways leave alone; the others name it too, to be compared.
-        move: of length 1.
+        move: of length 1; None where it is no line in the noise (a text, a network).
         spread: standard deviation of the training rows along it; the control has that
             of the plain move.
     """
 
     attribute: str
     way: str
-    keep: tuple[str, ...]
-    move: Float32[np.ndarray, " d"]
-    spread: float
+    keep: tuple[str, ...] = ()
+    move: Float32[np.ndarray, " d"] | None = None
+    spread: float = float("nan")
+
+
+@runtime_checkable
+class Strips(Protocol):
+    """Images of some rows (their numbers): as they are, then by each of w walks at s
+    steps, walk by walk."""
+
+    def __call__(
+        self, rows: np.ndarray, walks: Sequence[Walk], steps: np.ndarray, /
+    ) -> UInt8[np.ndarray, "n columns h w 3"]: ...
+
+
+def along(edit: Edit, length: float = 1.0) -> Strips:
+    """Walks along their moves, by steps that count in ``length``s."""
+
+    def strips(rows: np.ndarray, walks: Sequence[Walk], steps: np.ndarray) -> Any:
+        moves = np.stack([walk.move for walk in walks if walk.move is not None])
+        # The images as they are, then all steps of the first walk, of the second...
+        every = np.kron(np.eye(len(moves), dtype=np.float32), steps[:, None])
+        every = np.concatenate([np.zeros_like(every[:1]), length * every])
+        return edit(rows, moves, np.broadcast_to(every, (len(rows), *every.shape)))
+
+    return strips
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -140,8 +163,8 @@ class Measured:
     @property
     def ways(self) -> tuple[str, ...]:
         """Those that any attribute was edited in."""
-        there = {walk.way for walk in self.walks}
-        return tuple(way for way in WAYS if way in there)
+        there = dict.fromkeys(walk.way for walk in self.walks)
+        return tuple(w for w in dict.fromkeys((*WAYS, *there)) if w in there)
 
 
 def walks_of(
@@ -190,7 +213,7 @@ def walks_of(
 
 
 def measure(
-    edit: Edit,
+    strips: Strips,
     judge: Judge,
     walks: Sequence[Walk],
     steps: Sequence[float],
@@ -205,10 +228,10 @@ def measure(
     """Edits images 0 to n - 1 along every walk and lets the judge say what it did.
 
     Args:
-        edit: the generator.
+        strips: the generator; of moves in its noise, :func:`along`.
         judge: it must score all attributes that the walks edit.
-        steps: how far to move, in ``length``s; 0 is left out.
-        length: that of the latents, e.g. :func:`mean_length` of the training rows.
+        steps: how far to move; 0 is left out.
+        length: what a step of 1 is, to be told: e.g. :func:`mean_length` of the rows.
         block: how many images are edited at once, see :func:`block_of`.
         regions: where an attribute's edit may change the images of these rows; without,
             the quarter of the pixels that its first walk changes most.
@@ -234,11 +257,7 @@ def measure(
     for start in range(0, n, block):
         rows = np.arange(start, min(n, start + block))
         for attribute, at in groups.items():
-            moves = np.stack([walks[w].move for w in at])
-            # The images as they are, then all steps of the first walk, of the second...
-            every = np.kron(np.eye(len(at), dtype=np.float32), far[:, None])
-            every = np.concatenate([np.zeros_like(every[:1]), length * every])
-            grid = edit(rows, moves, np.broadcast_to(every, (len(rows), *every.shape)))
+            grid = strips(rows, [walks[w] for w in at], far)
             before, after = grid[:, 0], grid[:, 1:]
             found = _judged(judge, before, after, attribute)
             squared = _squared(before, after)

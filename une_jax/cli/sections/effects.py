@@ -158,13 +158,14 @@ def _measured(
         done += images
         tell(min(1.0, done / total))
 
+    length = effects.mean_length(decoding.teacher.train)
     return effects.measure(
-        editor(g, decoding.zoo, test, "off"),
+        effects.along(editor(g, decoding.zoo, test, "off"), length),
         judge,
         walks,
         STEPS,
         len(test),
-        length=effects.mean_length(decoding.teacher.train),
+        length=length,
         block=effects.block_of(g.size, walks, len(STEPS)),
         done=count,
     )
