@@ -1,6 +1,8 @@
 """The blocks that diffusers' convolutional UNets and autoencoders share, and the rules
 by which their weights load (attention under both vintages of its names)."""
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -9,9 +11,16 @@ from jaxtyping import Array, Float
 from ports.layers import Conv, GroupNorm, Linear, attend
 from ports.load import Rule, conv, keep, linear_from_any
 
+Resize = Literal["down", "up"]
+
 
 class ResnetBlock(nnx.Module):
-    """norm, SiLU, conv, (+ time), norm, SiLU, conv, + shortcut."""
+    """norm, SiLU, conv, (+ time), norm, SiLU, conv, + shortcut.
+
+    ``scale_shift``: time scales and shifts what the second norm gives, instead of being
+    added before it (ADM's adaptive group normalisation, arXiv 2105.05233). ``resize``: the
+    image is halved or doubled before the first convolution, and on the shortcut.
+    """
 
     def __init__(
         self,
@@ -21,31 +30,65 @@ class ResnetBlock(nnx.Module):
         groups: int,
         eps: float,
         time_dim: int | None = None,
+        scale_shift: bool = False,
+        resize: Resize | None = None,
         rngs: nnx.Rngs,
     ):
         self.norm1 = GroupNorm(groups, n_in, eps=eps)
         self.conv1 = Conv(n_in, n_out, rngs=rngs)
         if time_dim is not None:
-            self.time_emb_proj = Linear(time_dim, n_out, rngs=rngs)
+            n_time = 2 * n_out if scale_shift else n_out
+            self.time_emb_proj = Linear(time_dim, n_time, rngs=rngs)
         self.norm2 = GroupNorm(groups, n_out, eps=eps)
         self.conv2 = Conv(n_out, n_out, rngs=rngs)
         if n_in != n_out:
             self.conv_shortcut = Conv(n_in, n_out, 1, rngs=rngs)
+        self.scale_shift, self.resize = scale_shift, resize
 
     def offset(self, time: Float[Array, "n d"]) -> Float[Array, "n o"]:
-        """What time embeddings add to every pixel."""
+        """What time embeddings add to every pixel; of ``scale_shift``, both beside each
+        other."""
         return self.time_emb_proj(jax.nn.silu(time))
 
     def __call__(
-        self, x: Float[Array, "b h w i"], offset: Float[Array, "b o"] | None = None
-    ) -> Float[Array, "b h w o"]:
-        y = self.conv1(jax.nn.silu(self.norm1(x)))
+        self, x: Float[Array, "b h w i"], offset: Float[Array, "b d"] | None = None
+    ) -> Float[Array, "b h2 w2 o"]:
+        y = jax.nn.silu(self.norm1(x))
+        if self.resize is not None:
+            resize = doubled if self.resize == "up" else halved
+            x, y = resize(x), resize(y)
+        y = self.conv1(y)
         if offset is not None:
-            y = y + offset[:, None, None, :]
-        y = self.conv2(jax.nn.silu(self.norm2(y)))
+            offset = offset[:, None, None, :]
+        if self.scale_shift:
+            assert offset is not None
+            scale, shift = jnp.split(offset, 2, axis=-1)
+            y = self.norm2(y) * (1 + scale) + shift
+        else:
+            y = self.norm2(y if offset is None else y + offset)
+        y = self.conv2(jax.nn.silu(y))
         if hasattr(self, "conv_shortcut"):
             x = self.conv_shortcut(x)
         return x + y
+
+
+def halved(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
+    """The mean of every 2x2 pixels; edges are even.
+
+    >>> halved(jnp.arange(4.0).reshape(1, 2, 2, 1)).ravel().tolist()
+    [1.5]
+    """
+    b, h, w, c = x.shape
+    return x.reshape(b, h // 2, 2, w // 2, 2, c).mean((2, 4))
+
+
+def doubled(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
+    """Every pixel 2x2 times.
+
+    >>> doubled(jnp.ones((1, 2, 3, 1))).shape
+    (1, 4, 6, 1)
+    """
+    return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
 
 
 class Downsample(nnx.Module):
@@ -70,19 +113,20 @@ class Upsample(nnx.Module):
     def __call__(
         self, x: Float[Array, "b h w c"], *, size: tuple[int, ...] | None = None
     ) -> Float[Array, "b h2 w2 c"]:
-        x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
+        x = doubled(x)
         if size is not None:
             x = x[:, : size[0], : size[1]]
         return self.conv(x)
 
 
 class SelfAttention(nnx.Module):
-    """Self-attention over the pixels, with a residual."""
+    """Self-attention over the pixels, with a residual; ``groups`` None: without a norm."""
 
     def __init__(
-        self, n: int, *, groups: int, eps: float, heads: int = 1, rngs: nnx.Rngs
+        self, n: int, *, groups: int | None, eps: float, heads: int = 1, rngs: nnx.Rngs
     ):
-        self.group_norm = GroupNorm(groups, n, eps=eps)
+        if groups is not None:
+            self.group_norm = GroupNorm(groups, n, eps=eps)
         self.to_q = Linear(n, n, rngs=rngs)
         self.to_k = Linear(n, n, rngs=rngs)
         self.to_v = Linear(n, n, rngs=rngs)
@@ -91,7 +135,8 @@ class SelfAttention(nnx.Module):
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         b, h, w, c = x.shape
-        y = self.group_norm(x).reshape(b, h * w, c)
+        y = self.group_norm(x) if hasattr(self, "group_norm") else x
+        y = y.reshape(b, h * w, c)
         q, k, v = (
             project(y).reshape(b, h * w, self.heads, c // self.heads)
             for project in (self.to_q, self.to_k, self.to_v)

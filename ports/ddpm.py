@@ -1,12 +1,16 @@
-"""UNet2DModel: the pixel-space DDPM of ``google/ddpm-*`` (diffusers).
+"""UNet2DModel: diffusion in pixels, of ``google/ddpm-*`` to iDDPM and ADM (diffusers).
 
-``apply(params, x, t)`` predicts the noise in x (b, h, w, 3), images in [-1, 1] and
-noise, at timesteps t (b,). A third argument is taken and ignored, so that this is the
-library's ``eps_fn(params, x, t, cond)``. Edges must be multiples of 2^(levels - 1).
+``apply(params, x, t, cond)`` predicts the noise in x (b, h, w, 3), images in [-1, 1] and
+noise, at timesteps t (b,): the library's ``eps_fn``. ``cond`` is what the config's class
+embedding takes, in r rows where r divides b: labels (r,), numbers to embed as timesteps
+are (r,), or embeddings (r, d); without one it is ignored. A label that is none gives NaN.
+Models of 6 output channels give a learned variance after the noise (iDDPM), which the
+library's samplers leave out. Edges must be multiples of 2^(levels - 1).
 
 Sites: ``down.0``, ..., ``mid``, ``up.0``, ...: the output of each block. A delta there
 changes what the next block sees, not the skip connections.
-Source: Ho et al., "Denoising Diffusion Probabilistic Models" (arXiv 2006.11239).
+Source: Ho et al., "Denoising Diffusion Probabilistic Models" (arXiv 2006.11239); Nichol and
+Dhariwal, "Improved DDPM" (2102.09672); Dhariwal and Nichol, "ADM" (2105.05233).
 """
 
 from dataclasses import dataclass
@@ -18,9 +22,17 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from ports import blocks
-from ports.blocks import Downsample, ResnetBlock, SelfAttention, Upsample
 from ports.checkpoint import CheckpointError, locate, read_json, sha256
-from ports.conditioning import TimeEmbedding, sinusoids
+from ports.conditioning import TimeEmbedding, for_batch, sinusoids
+from ports.ddpm_blocks import (
+    ATTN_DOWN,
+    ATTN_UP,
+    RESNET_DOWN,
+    RESNET_UP,
+    Labels,
+    MidBlock,
+    Stage,
+)
 from ports.layers import Conv, GroupNorm
 from ports.load import Port, Rule, keep, linear, load_port, only, read_config
 from ports.sites import Site, untouched
@@ -29,15 +41,19 @@ from ports.sites import Site, untouched
 FIXED = {
     "act_fn": ("silu", "swish"),
     "center_input_sample": (False,),
-    "class_embed_type": (None,),
-    "downsample_type": ("conv",),
     "mid_block_scale_factor": (1,),
     "mid_block_type": ("UNetMidBlock2D",),
-    "num_class_embeds": (None,),
-    "resnet_time_scale_shift": ("default",),
-    "time_embedding_dim": (None,),
     "time_embedding_type": ("positional",),
-    "upsample_type": ("conv",),
+}
+# What a key may be, where the network does not do all that the class does.
+ALLOWED = {
+    "down_block_types": ("DownBlock2D", ATTN_DOWN, RESNET_DOWN),
+    "up_block_types": ("UpBlock2D", ATTN_UP, RESNET_UP),
+    "downsample_padding": (0, 1),
+    "downsample_type": ("conv", "resnet"),
+    "upsample_type": ("conv", "resnet"),
+    "resnet_time_scale_shift": ("default", "scale_shift"),
+    "class_embed_type": (None, "timestep", "identity"),
 }
 
 
@@ -55,16 +71,32 @@ class Config:
     block_out_channels: tuple[int, ...] = (224, 448, 672, 896)
     layers_per_block: int = 2
     downsample_padding: int = 1
+    downsample_type: str = "conv"  # of blocks with attention; "resnet": a resnet halves
+    upsample_type: str = "conv"
     attention_head_dim: int | None = 8  # None: one head
     norm_num_groups: int = 32
-    attn_norm_num_groups: int | None = None  # of the middle; None: norm_num_groups
+    # Of the middle; None: norm_num_groups, or no norm at all with scale_shift.
+    attn_norm_num_groups: int | None = None
     norm_eps: float = 1e-5
+    resnet_time_scale_shift: str = "default"
     add_attention: bool = True  # in the middle
+    time_embedding_dim: int | None = None  # None: four times the first width
+    class_embed_type: str | None = None
+    num_class_embeds: int | None = None  # labels, where class_embed_type is None
+
+    @property
+    def time_dim(self) -> int:
+        return self.time_embedding_dim or 4 * self.block_out_channels[0]
+
+    @property
+    def takes_class(self) -> bool:
+        """Whether the network is told a class beside the timestep."""
+        return (self.class_embed_type, self.num_class_embeds) != (None, None)
 
     def __post_init__(self):
-        only("down_block_types", self.down_block_types, ("DownBlock2D", ATTN_DOWN))
-        only("up_block_types", self.up_block_types, ("UpBlock2D", ATTN_UP))
-        only("downsample_padding", (self.downsample_padding,), (0, 1))
+        for key, allowed in ALLOWED.items():
+            value = getattr(self, key)
+            only(key, value if isinstance(value, tuple) else (value,), allowed)
         widths = self.block_out_channels
         for key in ("down_block_types", "up_block_types"):
             if len(value := getattr(self, key)) != len(widths):
@@ -86,107 +118,11 @@ class Config:
                     )
 
 
-ATTN_DOWN, ATTN_UP = "AttnDownBlock2D", "AttnUpBlock2D"
-
-
 def config_from_json(raw: dict[str, Any]) -> Config:
     """config.json -> Config; refuses what the network does not implement."""
     for key, allowed in FIXED.items():
         only(key, (raw.get(key, allowed[0]),), allowed)
     return read_config(Config, raw)
-
-
-def _resnet(config: Config, n_in: int, n_out: int, rngs: nnx.Rngs) -> ResnetBlock:
-    return ResnetBlock(
-        n_in,
-        n_out,
-        groups=config.norm_num_groups,
-        eps=config.norm_eps,
-        time_dim=4 * config.block_out_channels[0],
-        rngs=rngs,
-    )
-
-
-def _attention(
-    config: Config, n: int, rngs: nnx.Rngs, *, groups: int | None = None
-) -> SelfAttention:
-    return SelfAttention(
-        n,
-        groups=groups or config.norm_num_groups,
-        eps=config.norm_eps,
-        heads=n // (config.attention_head_dim or n),
-        rngs=rngs,
-    )
-
-
-class Stage(nnx.Module):
-    """One resolution: resnets, each followed by attention where the block has it.
-
-    ``widths`` are the resnets' input widths (skip connections included).
-    """
-
-    def __init__(
-        self,
-        config: Config,
-        n: int,
-        widths: list[int],
-        *,
-        attention: bool,
-        resize: str | None,
-        rngs: nnx.Rngs,
-    ):
-        self.resnets = nnx.List([_resnet(config, w, n, rngs) for w in widths])
-        if attention:
-            self.attentions = nnx.List([_attention(config, n, rngs) for _ in widths])
-        if resize == "down":  # padded on the bottom and right only, or all round
-            padding = (config.downsample_padding, 1)
-            self.downsamplers = nnx.List([Downsample(n, padding=padding, rngs=rngs)])
-        if resize == "up":
-            self.upsamplers = nnx.List([Upsample(n, rngs=rngs)])
-
-    def layer(self, i: int, x: Array, time: Array) -> Array:
-        resnet = self.resnets[i]
-        x = resnet(x, resnet.offset(time))
-        return self.attentions[i](x) if hasattr(self, "attentions") else x
-
-    def down(
-        self, x: Array, time: Array
-    ) -> tuple[Array, list[Float[Array, "b h w c"]]]:
-        """Output, and every intermediate that a later skip connection takes."""
-        skips = []
-        for i in range(len(self.resnets)):
-            x = self.layer(i, x, time)
-            skips.append(x)
-        for downsample in getattr(self, "downsamplers", ()):
-            x = downsample(x)
-            skips.append(x)
-        return x, skips
-
-    def up(self, x: Array, skips: list[Array], time: Array) -> Array:
-        """Takes its skips from the end of the list, and removes them."""
-        for i in range(len(self.resnets)):
-            x = self.layer(i, jnp.concatenate([x, skips.pop()], axis=-1), time)
-        for upsample in getattr(self, "upsamplers", ()):
-            x = upsample(x)
-        return x
-
-
-class MidBlock(nnx.Module):
-    """Resnet, attention where the config has it, resnet."""
-
-    def __init__(self, config: Config, *, rngs: nnx.Rngs):
-        n, groups = config.block_out_channels[-1], config.attn_norm_num_groups
-        self.resnets = nnx.List([_resnet(config, n, n, rngs) for _ in range(2)])
-        self.attentions = nnx.List(
-            [_attention(config, n, rngs, groups=groups)] if config.add_attention else []
-        )
-
-    def __call__(self, x: Array, time: Array) -> Array:
-        first, second = self.resnets
-        x = first(x, first.offset(time))
-        for attention in self.attentions:
-            x = attention(x)
-        return second(x, second.offset(time))
 
 
 class Rest(NamedTuple):
@@ -217,15 +153,19 @@ class UNet(nnx.Module):
         last = len(widths) - 1
         self.config = config
         self.conv_in = Conv(config.in_channels, widths[0], rngs=rngs)
-        self.time_embedding = TimeEmbedding(widths[0], 4 * widths[0], rngs=rngs)
+        self.time_embedding = TimeEmbedding(widths[0], config.time_dim, rngs=rngs)
+        if config.class_embed_type == "timestep":
+            self.class_embedding = TimeEmbedding(widths[0], config.time_dim, rngs=rngs)
+        elif config.class_embed_type is None and config.num_class_embeds is not None:
+            n_labels = config.num_class_embeds
+            self.class_embedding = Labels(n_labels, config.time_dim, rngs=rngs)
 
         skips = [widths[0]]
         down = []
         for i, n in enumerate(widths):
             inputs = [widths[max(i - 1, 0)]] + [n] * (layers - 1)
-            attention = config.down_block_types[i] == ATTN_DOWN
-            resize = "down" if i < last else None
-            stage = Stage(config, n, inputs, attention=attention, resize=resize, rngs=rngs)  # fmt: skip
+            kind, resize = config.down_block_types[i], "down" if i < last else None
+            stage = Stage(config, kind, n, inputs, resize=resize, rngs=rngs)
             down.append(stage)
             skips += [n] * (layers + (i < last))
         self.down_blocks = nnx.List(down)
@@ -238,9 +178,8 @@ class UNet(nnx.Module):
             for _ in range(layers + 1):
                 inputs.append(before + skips.pop())
                 before = n
-            attention = config.up_block_types[i] == ATTN_UP
-            resize = "up" if i < last else None
-            stage = Stage(config, n, inputs, attention=attention, resize=resize, rngs=rngs)  # fmt: skip
+            kind, resize = config.up_block_types[i], "up" if i < last else None
+            stage = Stage(config, kind, n, inputs, resize=resize, rngs=rngs)
             up.append(stage)
         self.up_blocks = nnx.List(up)
         self.conv_norm_out = GroupNorm(
@@ -266,14 +205,13 @@ class UNet(nnx.Module):
         site: Site = untouched,
     ) -> tuple[Float[Array, "b i j k"], Rest]:
         """To the middle block's output, and what else :meth:`up` takes."""
-        del cond
         times = 2 ** (len(self.down_blocks) - 1)
         if x.shape[1] % times or x.shape[2] % times:
             raise ValueError(
                 f"images of {x.shape[1]}x{x.shape[2]}: this UNet takes edges that are "
                 f"multiples of {times}"
             )
-        time = self.time(t, x.dtype)
+        time = self.time(t, cond, x.dtype)
         x = self.conv_in(x)
         skips = [x]
         for i, block in enumerate(self.down_blocks):
@@ -291,13 +229,30 @@ class UNet(nnx.Module):
             h = site(f"up.{i}", block.up(h, skips, rest.time))
         return self.conv_out(jax.nn.silu(self.conv_norm_out(h)))
 
-    def time(self, t: Array, dtype: Any) -> Float[Array, "b d"]:
-        """The timesteps' embedding."""
+    def time(self, t: Array, cond: Any, dtype: Any) -> Float[Array, "b d"]:
+        """The embedding of the timesteps and, where the network takes one, the class."""
         config = self.config
-        flip, shift = config.flip_sin_to_cos, config.freq_shift
-        n = config.block_out_channels[0]
-        waves = sinusoids(t, n, cosine_first=flip, shift=shift)
-        return self.time_embedding(waves.astype(dtype))
+        time = self.time_embedding(self._waves(t).astype(dtype))
+        if not config.takes_class:
+            return time
+        if cond is None:
+            raise ValueError("this UNet is told a class: pass it as cond")
+        identity = config.class_embed_type == "identity"
+        rows = jnp.asarray(cond)
+        if rows.ndim != 1 + identity:
+            what = "embeddings (r, d)" if identity else "classes (r,)"
+            raise ValueError(f"cond has shape {rows.shape}; this UNet takes {what}")
+        told = for_batch(rows, len(t))
+        if config.class_embed_type == "timestep":
+            told = self.class_embedding(self._waves(told).astype(dtype))
+        elif not identity:
+            told = self.class_embedding(told)
+        return time + told.astype(dtype)
+
+    def _waves(self, t: Array) -> Float[Array, "b n"]:
+        flip, shift = self.config.flip_sin_to_cos, self.config.freq_shift
+        n = self.config.block_out_channels[0]
+        return sinusoids(t, n, cosine_first=flip, shift=shift)
 
 
 _LINEAR = r".*\.(?:time_emb_proj|linear_[12])"
@@ -306,6 +261,7 @@ RULES = (
     *blocks.RULES,
     Rule(rf"({_LINEAR})\.weight", r"\1.weight", linear),
     Rule(rf"({_LINEAR})\.bias", r"\1.bias", keep),
+    Rule(r"(class_embedding)\.weight", r"\1.weight", keep),
 )
 CLASS_NAMES = ("UNet2DModel",)
 PIPELINES = ("DDPMPipeline", "DDIMPipeline")

@@ -36,6 +36,7 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 OLD = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
 DOWN, ATTN_DOWN = "DownBlock2D", "AttnDownBlock2D"
 UP, ATTN_UP = "UpBlock2D", "AttnUpBlock2D"
+RESNET_DOWN, RESNET_UP = "ResnetDownsampleBlock2D", "ResnetUpsampleBlock2D"
 SMALL = dict(
     sample_size=8,
     block_out_channels=(8, 16),
@@ -54,6 +55,18 @@ GOOGLE = dict(
     flip_sin_to_cos=False,
     freq_shift=1,
     norm_eps=1e-6,
+)
+# ADM's and the consistency models': resnets resample, time scales and shifts.
+ADM = dict(
+    block_out_channels=(8, 16, 16),
+    down_block_types=(RESNET_DOWN, ATTN_DOWN, ATTN_DOWN),
+    up_block_types=(ATTN_UP, ATTN_UP, RESNET_UP),
+    attention_head_dim=4,
+    downsample_type="resnet",
+    upsample_type="resnet",
+    resnet_time_scale_shift="scale_shift",
+    attn_norm_num_groups=4,
+    out_channels=6,
 )
 VARIANTS = {
     "google": GOOGLE,
@@ -77,6 +90,28 @@ VARIANTS = {
         out_channels=2,
     ),
     "groups of the middle": dict(attn_norm_num_groups=2),
+    "ADM": ADM,
+    "improved DDPM": dict(resnet_time_scale_shift="scale_shift", out_channels=6),
+    "resnets resample in blocks with attention alone": dict(
+        block_out_channels=(8, 8, 16),
+        down_block_types=(DOWN, ATTN_DOWN, DOWN),
+        up_block_types=(ATTN_UP, UP, UP),
+        downsample_type="resnet",
+        upsample_type="resnet",
+    ),
+    "resnets resample on one side": dict(
+        down_block_types=(RESNET_DOWN, DOWN), upsample_type="conv"
+    ),
+    "a wide embedding of time": dict(time_embedding_dim=20),
+}
+CLASSES = {
+    "labels": (dict(num_class_embeds=5), np.array([4, 1], np.int32)),
+    "timesteps": (dict(class_embed_type="timestep"), np.array([40, 7], np.int32)),
+    "embeddings": (dict(class_embed_type="identity"), normal(2, 32, seed=3)),
+    "embeddings, though labels have a number": (
+        dict(class_embed_type="identity", num_class_embeds=5),
+        normal(2, 32, seed=3),
+    ),
 }
 
 
@@ -98,6 +133,61 @@ def test_whole(tmp_path, variant):
     assert expected.shape == (2, 16, 8, port.config.out_channels)
     eps = jax.jit(port.apply)(port.params, x, t)
     assert rel(eps, expected) <= 2e-5
+
+
+@pytest.mark.parametrize("way", CLASSES)
+@pytest.mark.parametrize("kind", ["ADM", "plain"])
+def test_classes(tmp_path, way, kind):
+    changes, cond = CLASSES[way]
+    model = reference(**(ADM if kind == "ADM" else {}) | changes)
+    port = ddpm.load(saved(model, tmp_path))
+    x, t = inputs()
+    expected = from_torch(model(to_torch(x), to_torch(t), to_torch(cond)).sample)
+    apply = jax.jit(port.apply)
+    assert rel(apply(port.params, x, t, cond), expected) <= 2e-5
+    assert rel(apply(port.params, x, t, cond[::-1]), expected) > 1e-4
+
+
+@pytest.mark.parametrize("size", [(4, 6), (8, 2)])
+@pytest.mark.parametrize("resize", ["up", "down"])
+def test_resnets_that_resample(tmp_path, resize, size):
+    model = reference(**ADM)
+    port = ddpm.load(saved(model, tmp_path))
+    side, n = (("down_blocks", 8), ("up_blocks", 16))[resize == "up"]
+    x, time = normal(2, *size, n), normal(2, 32, seed=1)
+
+    class Timed(blocks.ResnetBlock):
+        def __call__(self, x, time):  # pyright: ignore[reportIncompatibleMethodOverride]
+            return super().__call__(x, self.offset(time))
+
+    def make(rngs):
+        how = {"groups": 4, "eps": 1e-5, "time_dim": 32, "scale_shift": True}
+        return Timed(n, n, resize=resize, rngs=rngs, **how)
+
+    got = block(make, part(port.params, (side, 0, f"{resize}samplers", 0)), x, time)
+    theirs = getattr(getattr(model, side)[0], f"{resize}samplers")[0]
+    expected = from_torch(theirs(to_torch(x), to_torch(time)))
+    assert got.shape == expected.shape and rel(got, expected) <= 1e-5
+
+
+def test_openais_64_pixels_have_diffusers_parameters():
+    """openai/diffusers-cd_imagenet64_l2's config, which ADM's is but for the variance."""
+    published = ADM | dict(
+        sample_size=64,
+        out_channels=3,
+        block_out_channels=(192, 384, 576, 768),
+        down_block_types=(RESNET_DOWN, ATTN_DOWN, ATTN_DOWN, ATTN_DOWN),
+        up_block_types=(ATTN_UP, ATTN_UP, ATTN_UP, RESNET_UP),
+        layers_per_block=3,
+        attention_head_dim=64,
+        attn_norm_num_groups=32,
+        norm_num_groups=32,
+        num_class_embeds=1000,
+    )
+    with torch.device("meta"):
+        model = diffusers.UNet2DModel(**published)
+    shapes, _ = define(ddpm.UNet, ddpm.config_from_json(dict(model.config)))
+    assert shapes_of(shapes) == torch_shapes(model)
 
 
 def test_the_published_size_has_diffusers_parameters():

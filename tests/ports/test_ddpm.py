@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -13,7 +14,10 @@ from golden import DIFFUSERS, arrays, copy, folder, tensors
 
 from ports import ddpm
 from ports.checkpoint import CheckpointError, sha256
+from ports.port import init
+from une_jax import hspace
 from une_jax.ddim import invert, sample
+from une_jax.guidance import guide, guided
 from une_jax.schedule import Schedule
 
 RAW = json.loads((Path(folder("ddpm")) / "config.json").read_text())
@@ -29,18 +33,17 @@ def port():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"resnet_time_scale_shift": "scale_shift"}, "resnet_time_scale_shift = 'sc"),
+        ({"resnet_time_scale_shift": "spatial"}, "resnet_time_scale_shift = 'sp"),
         ({"time_embedding_type": "fourier"}, "time_embedding_type = 'fourier'"),
-        ({"num_class_embeds": 10}, "num_class_embeds = 10"),
-        ({"class_embed_type": "timestep"}, "class_embed_type = 'timestep'"),
+        ({"class_embed_type": "projection"}, "class_embed_type = 'projection'"),
         ({"center_input_sample": True}, "center_input_sample = True"),
-        ({"downsample_type": "resnet"}, "downsample_type = 'resnet'"),
-        ({"upsample_type": "resnet"}, "upsample_type = 'resnet'"),
+        ({"downsample_type": "fir"}, "downsample_type = 'fir'"),
+        ({"upsample_type": "fir"}, "upsample_type = 'fir'"),
         ({"mid_block_type": None}, "mid_block_type = None"),
         ({"mid_block_scale_factor": 2}, "mid_block_scale_factor = 2"),
         ({"downsample_padding": 2}, "downsample_padding = 2"),
         ({"down_block_types": ["SkipDownBlock2D"] * 2}, "SkipDownBlock2D"),
-        ({"up_block_types": ["ResnetUpsampleBlock2D"] * 2}, "ResnetUpsampleBlock2D"),
+        ({"up_block_types": ["AttnSkipUpBlock2D"] * 2}, "AttnSkipUpBlock2D"),
         ({"up_block_types": ["UpBlock2D"]}, "up_block_types has 1 entries for 2 lev"),
         ({"attention_head_dim": 3}, "attention_head_dim = 3 does not divide 8 chan"),
     ],
@@ -103,6 +106,71 @@ def test_the_condition_is_taken_and_ignored(port):
     told = apply(port.params, g["x"], g["t"], jnp.ones((1, 5, 12)))
     np.testing.assert_array_equal(told, eps)
     np.testing.assert_array_equal(apply(port.params, g["x"], g["t"], None), eps)
+
+
+ADM = RAW | {
+    "down_block_types": ["ResnetDownsampleBlock2D", "AttnDownBlock2D"],
+    "up_block_types": ["AttnUpBlock2D", "ResnetUpsampleBlock2D"],
+    "downsample_type": "resnet",
+    "upsample_type": "resnet",
+    "resnet_time_scale_shift": "scale_shift",
+    "attention_head_dim": 4,
+    "out_channels": 6,
+    "num_class_embeds": 3,
+}
+
+
+@pytest.fixture(scope="module")
+def adm():
+    """A network with labels and a learned variance, of random weights."""
+    return init(ddpm.UNet, ddpm.config_from_json(ADM), jax.random.key(0))
+
+
+def test_a_label_is_of_its_image_or_of_all_and_is_needed(adm):
+    g, apply = arrays("ddpm"), jax.jit(adm.apply)
+    x, t = g["x"], g["t"]
+    each = apply(adm.params, x, t, jnp.array([2, 0]))
+    assert each.shape == (*x.shape[:-1], 6)
+    assert rel(apply(adm.params, x, t, jnp.array([2]))[0], each[0]) <= 1e-5
+    assert rel(apply(adm.params, x, t, jnp.array([2, 2]))[1], each[1]) > 1e-4
+    for strange in (3, -1):
+        told = apply(adm.params, x, t, jnp.array([2, strange]))
+        assert np.isnan(told[1]).all() and rel(told[0], each[0]) <= 1e-5
+    with pytest.raises(ValueError, match="told a class: pass it as cond"):
+        apply(adm.params, x, t)
+    with pytest.raises(ValueError, match=r"shape \(2, 3\); this UNet takes classes"):
+        apply(adm.params, x, t, jnp.ones((2, 3)))
+    with pytest.raises(ValueError, match="3 conditions do not divide a batch of 2"):
+        apply(adm.params, x, t, jnp.array([0, 1, 2]))
+
+
+def test_the_halves_of_a_network_with_labels_make_the_whole(adm):
+    g = arrays("ddpm")
+    x, t, labels = g["x"], g["t"], jnp.array([1, 2])
+    h, rest = adm.apply(adm.params, x, t, labels, method="down")
+    whole, taps = adm.apply(adm.params, x, t, labels, taps=("mid",))
+    np.testing.assert_array_equal(h, taps["mid"])
+    np.testing.assert_array_equal(adm.apply(adm.params, h, rest, method="up"), whole)
+
+
+def test_a_learned_variance_is_left_out_of_the_walk(adm):
+    """By the samplers and by h-space alike; guidance takes two labels."""
+    x0 = jnp.asarray(arrays("ddpm")["x"][:1]) / 3
+    schedule = Schedule.from_config(SCHEDULER | {"beta_end": 0.0002}, steps=4)
+    cond = guide(jnp.array([1]), jnp.array([2]), jnp.full(1, 2.0))
+
+    def noise(params, x, t, cond):
+        return adm.apply(params, x, t, cond)[..., :3]
+
+    walked, wanted = (
+        sample(guided(fn), adm.params, x0, schedule, cond) for fn in (adm.apply, noise)
+    )
+    np.testing.assert_array_equal(walked, wanted)
+    halves = hspace.guided(
+        hspace.Halves(*(partial(adm.apply, method=m) for m in ("down", "up")))
+    )
+    by_halves = hspace.collect(halves, adm.params, x0, schedule, cond)
+    assert rel(by_halves.x0, walked) <= 1e-5
 
 
 def test_each_image_sees_its_own_timestep(port):
