@@ -34,6 +34,8 @@ _crossing = jax.jit(
     )
 )
 _ARRAYS = ("moves", "spread", "length", "readers", "bias")
+# A direction this close to another's (|cosine|) carries it along.
+ENTANGLED = 0.1
 # Of a view, what the numbers of its latents depend on.
 IDENTITY = ("weights_sha256", "shape", "settings")
 
@@ -90,6 +92,15 @@ class Directions:
             UneError: there is none; it offers the closest names.
         """
         return resolve(self.names, name)
+
+    def entangled(self, name: str, most: int = 3) -> tuple[str, ...]:
+        """The others whose moves are closest to this one's, up to sign: what an edit
+        of it carries along."""
+        m = self.index(name)
+        near = np.abs(self.moves @ self.moves[m])
+        near[m] = 0
+        order = np.argsort(-near)[:most]
+        return tuple(self.names[i] for i in order if near[i] > ENTANGLED)
 
     def scores(self, x: Float[np.ndarray, "n d"]) -> Float32[np.ndarray, "n m"]:
         """How much of each the rows have: ``x @ readers.T + bias``."""

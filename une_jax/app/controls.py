@@ -1,5 +1,6 @@
 """The components of the tab where pictures are edited, and where they stand."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
@@ -7,6 +8,7 @@ import gradio as gr
 from une_jax.app import pieces
 from une_jax.app.pictures import MAX_BYTES
 from une_jax.app.session import Session
+from une_jax.app.space import Space
 from une_jax.app.studio import Studio
 
 SLIDERS = 6
@@ -32,9 +34,10 @@ class Controls:
     """All components, laid out inside a ``gr.Blocks``."""
 
     def __init__(self, studio: Studio):
-        names, views = studio.names(studio.views[0]), list(studio.views)
-        self.first = [n for n in FIRST if n in names][:2] or [names[0]]
-        own = any(map(studio.pictures.own_prompts, views))
+        spaces = studio.spaces
+        names = next(iter(spaces.values())).names()
+        self.first = first(names)
+        own = any(map(studio.pictures.own_prompts, studio.views))
         start = Session(sliders=tuple(self.first), active=self.first[0])
         self.session = gr.State(start)
         with gr.Row(elem_classes="bench"):
@@ -93,16 +96,29 @@ class Controls:
                 )
                 self.left = gr.HTML("", elem_id="left")
                 with gr.Accordion("How", open=False, elem_id="how"):
-                    self.view = _choice(dict(zip(views, views, strict=True)), "in the noise of")  # fmt: skip
+                    several = len(studio.views) > 1
+                    places = {_where(s, several): place for place, s in spaces.items()}
+                    self.place = _choice(places, "edit in")
                     self.method = _choice(METHODS, "directions learnt by")
                     self.how = _choice(HOW, "others kept by")
                     self.unit = _choice(UNITS, "sliders count")
                     self.control = _choice(CONTROLS, "norm of the noise held")
 
     @property
+    def ways(self) -> dict[str, gr.Dropdown]:
+        """What can be chosen in some spaces, by the field of a wish."""
+        return {"method": self.method, "how": self.how, "control": self.control}
+
+    def of(self, space: Space) -> dict[Any, Any]:
+        """The choices that there are in a space."""
+        units = [(words, unit) for words, unit in UNITS.items() if unit in space.units]
+        shown = {c: gr.update(visible=n in space.ways) for n, c in self.ways.items()}
+        return {self.unit: gr.update(choices=units), **shown}
+
+    @property
     def asked(self) -> list[Any]:
         """What an edit depends on."""
-        how = [self.view, self.method, self.how, self.unit, self.control]
+        how = [self.place, self.unit, *self.ways.values()]
         return [self.session, self.changed, self.keep, self.prompt, *how, *self.sliders]
 
     @property
@@ -110,15 +126,30 @@ class Controls:
         """What an answer may change."""
         pick = [self.session, self.gallery, self.where]
         shown = [self.stage, self.links, self.left, self.reading, self.noise]
-        return [*pick, *shown, self.keep, *self.sliders]
+        levers = [self.changed, self.keep, self.unit, *self.ways.values()]
+        return [*pick, *shown, *levers, *self.sliders]
+
+
+def first(names: Sequence[str]) -> list[str]:
+    """Those to begin with."""
+    return [n for n in FIRST if n in names][:2] or [names[0]]
+
+
+def changed_choices(names: Sequence[str], changed: Sequence[str]) -> dict[str, Any]:
+    """What can be changed, and what is."""
+    return gr.update(choices=_named(names), value=list(changed))
 
 
 def kept_choices(
-    names: list[str], kept: list[str], changed: list[str]
+    names: Sequence[str], kept: Sequence[str], changed: Sequence[str]
 ) -> dict[str, Any]:
     """The boxes that can be ticked: all attributes but those that are changed."""
     free = [n for n in names if n not in changed]
     return gr.update(choices=_named(free), value=[n for n in kept if n in free])
+
+
+def _where(space: Space, several: bool) -> str:
+    return f"{space.words} of {space.view}" if several else space.words
 
 
 def _named(names: Any) -> list[tuple[str, str]]:

@@ -10,7 +10,15 @@ import numpy as np
 
 import une_jax
 from une_jax.app import pieces
-from une_jax.app.controls import PICK, REACH, SLIDERS, Controls, kept_choices
+from une_jax.app.controls import (
+    PICK,
+    REACH,
+    SLIDERS,
+    Controls,
+    changed_choices,
+    first,
+    kept_choices,
+)
 from une_jax.app.pictures import Picture
 from une_jax.app.session import Session
 from une_jax.app.studio import Studio
@@ -65,7 +73,7 @@ class Editing:
         self._on(c.hold.click, self.entangled)
         for ask in (c.reset.click, c.unit.input, c.method.input):
             self._on(ask, self.rest)
-        self._on(c.view.input, self.rest, shows=c.stage)  # its model may have to load
+        self._on(c.place.input, self.enter, shows=c.stage)  # its model may have to load
         for choice in (c.how, c.control):
             self._on(choice.input, self.again)
 
@@ -150,12 +158,31 @@ class Editing:
         rest = self._at_rest(session, was.wish, chosen, was.prompt)
         amounts = {n: was.wish.amounts.get(n, rest[n]) for n in chosen}
         wish = _other(was.wish, amounts=amounts, keep=tuple(kept))
-        names = list(self.studio.names(wish.view, wish.method))
+        names = self.studio.at(wish).names(wish.method)
         return {
             self.page.session: session,
             self.page.keep: kept_choices(names, kept, chosen),
             **self._sliders(wish),
             **self._show(session, wish, was),
+        }
+
+    def enter(self, values: Answer) -> Answer:
+        """Another space: what can be changed there, with nothing changed yet."""
+        c, space = self.page, self.studio.spaces[values[self.page.place]]
+        names = space.names(values[c.method])
+        changed = [n for n in values[c.changed] or () if n in names] or first(names)
+        kept = [n for n in values[c.keep] or () if n in names and n not in changed]
+        unit = values[c.unit] if values[c.unit] in space.units else space.units[0]
+        there = {**values, c.changed: changed, c.keep: kept, c.unit: unit}
+        asked = self._read(there | dict.fromkeys(c.sliders, 0))
+        session = asked.session.but(sliders=tuple(changed), active=changed[0])
+        choices = c.of(space)
+        choices[c.unit]["value"] = unit
+        return {
+            **choices,
+            c.changed: changed_choices(names, changed),
+            c.keep: kept_choices(names, kept, changed),
+            **self._fresh(asked, session),
         }
 
     def rest(self, values: Answer) -> Answer:
@@ -172,7 +199,7 @@ class Editing:
         """Keeps those whose directions are closest to the active one's."""
         asked = self._read(values)
         name, wish = _active(asked), asked.wish
-        near = self.studio.entangled(wish.view, name) if name else ()
+        near = self.studio.at(wish).entangled(name) if name else ()
         more = tuple(n for n in near if n not in (*asked.changed, *wish.keep))
         if not more:
             by = plain(pieces.words(name or "it"))
@@ -220,14 +247,14 @@ class Editing:
         changed: list[str] = values[c.changed] or []
         names = changed if names is None else names
         amounts = zip(names, (values[s] for s in c.sliders), strict=False)
+        space = self.studio.spaces[values[c.place]]
         wish = Wish(
-            view=values[c.view],
+            view=space.view,
+            space=space.where,
             amounts={name: float(amount or 0) for name, amount in amounts},
             keep=tuple(n for n in values[c.keep] or () if n not in names),
-            method=values[c.method],
-            how=values[c.how],
             unit=values[c.unit],
-            control=values[c.control],
+            **{field: values[c.ways[field]] for field in space.ways},
         )
         return Asked(session=session, changed=changed, prompt=values[c.prompt] or "", wish=wish)  # fmt: skip
 
@@ -253,7 +280,8 @@ class Editing:
         picture = self._picture(session, wish.view, prompt)
         if picture is None:
             return dict.fromkeys(names, 0.0)
-        return {name: self.studio.rest(picture, wish, name) for name in names}
+        space = self.studio.at(wish)
+        return {name: space.rest(picture, wish, name) for name in names}
 
     def _show(self, session: Session, wish: Wish, asked: Asked) -> Answer:
         c, picture = self.page, self._picture(session, wish.view, asked.prompt)
@@ -268,7 +296,7 @@ class Editing:
             "picture": {picture.id[0]: picture.id[1], "name": picture.title},
             "prompt": picture.prompts,
             "model": self.studio.zoo[wish.view].view.model_id,
-            "edit": wish.as_json(),
+            "edit": self.studio.at(wish).settings(wish),
             "left": edited.left,
             "command": self._command(picture, wish) if changed else None,
         }
@@ -277,15 +305,15 @@ class Editing:
             c.links: pieces.links(picture, edited, settings),
             c.left: pieces.left(edited, wish.keep),
             # What reads the picture itself comes first.
-            c.reading: pieces.reading(edited.readings[-1], wish),
-            c.noise: pieces.reading(edited.readings[0], wish),
+            c.reading: pieces.reading((edited.noise, *edited.seen)[-1], wish),
+            c.noise: pieces.reading(edited.noise, wish),
         }
 
-    def _command(self, picture: Picture, wish: Wish) -> str:
+    def _command(self, picture: Picture, wish: Wish) -> str | None:
         """What does the same to an image file."""
         image = picture.title if picture.id[0] == "row" else "IMAGE"
         wish, prompt = _other(wish, amounts=wish.moved_to), (picture.prompts or [""])[0]
-        return wish.command(str(self.studio.zoo.path), image, prompt)
+        return self.studio.at(wish).command(wish, image, prompt)
 
     def _gallery(self, session: Session, view: str) -> Answer:
         c, rows = self.page, session.rows(self.count)
@@ -302,7 +330,7 @@ class Editing:
             if name is None:
                 found[slider] = gr.update(visible=False, value=0)
                 continue
-            low, high = self.studio.span(wish, name, REACH)
+            low, high = self.studio.at(wish).span(wish, name, REACH)
             found[slider] = gr.update(
                 visible=True,
                 label=self._label(wish, name),
@@ -314,11 +342,12 @@ class Editing:
         return found
 
     def _label(self, wish: Wish, name: str) -> str:
-        """How well the attribute is read off the noise stands beside its name."""
-        return f"{pieces.words(name)}  (AUC {self.studio.auc(wish.view)[name]:.2f})"
+        """How well the attribute is read there, where that is known, is beside it."""
+        auc = self.studio.at(wish).auc().get(name)
+        return pieces.words(name) + ("" if auc is None else f"  (AUC {auc:.2f})")
 
     def _places(self, wish: Wish, name: str) -> list[float]:
-        low, high = self.studio.span(wish, name, REACH)
+        low, high = self.studio.at(wish).span(wish, name, REACH)
         return np.linspace(low, high, STEPS).tolist()
 
 

@@ -39,10 +39,10 @@ class Exploring:
                 self.take = gr.Button("Edit this one", visible=False, elem_id="take")
         self.row = gr.State(None)
 
-    def wire(self, view: Any, where: dict[str, Any]) -> None:
-        """``view``: the component that says which view's pictures to show."""
-        asked = {self.kind, self.name, self.row, view}
-        self.view = view
+    def wire(self, place: Any, where: dict[str, Any]) -> None:
+        """``place``: the component that says in which space pictures are edited."""
+        asked = {self.kind, self.name, self.row, place}
+        self.place = place
         for event in (self.kind.input, self.name.input):
             event(
                 told(self.draw), asked, [self.map], show_progress_on=self.map, **where
@@ -53,7 +53,7 @@ class Exploring:
 
     def first(self, event: Callable[..., Any], where: dict[str, Any]) -> None:
         """Draws the map the first time that its tab is looked at."""
-        asked = {self.kind, self.name, self.row, self.view}
+        asked = {self.kind, self.name, self.row, self.place}
         event(told(self.draw), asked, [self.map], show_progress_on=self.map, **where)
 
     def draw(self, values: Answer) -> Answer:
@@ -64,7 +64,8 @@ class Exploring:
         """A point: its picture and what is known of it."""
         row = pieces.whole(event.at)
         zoo = self.studio.zoo
-        small = self.studio.pictures.look(values[self.view], row)
+        view = self.studio.spaces[values[self.place]].view
+        small = self.studio.pictures.look(view, row)
         key = zoo.rows.column("key")[row].as_py()
         found = zip(zoo.attribute_names, zoo.attributes[row], strict=True)
         return {

@@ -35,7 +35,7 @@ def build(studio: Studio) -> gr.Blocks:
             with gr.Tab("Tables", id="tables"):
                 tabling = Tabling(studio)
         editing = Editing(studio, controls)
-        exploring.wire(controls.view, WHERE)
+        exploring.wire(controls.place, WHERE)
         exploring.first(explore.select, WHERE)
         tabling.wire(WHERE)
 

@@ -25,7 +25,8 @@ Pixels = UInt8[np.ndarray, "h w 3"]
 
 @runtime_checkable
 class Coder(Protocol):
-    """A generator as the app uses it: pictures to noise, and noise that is moved."""
+    """A generator as the app uses it: pictures to noise, and back while something is
+    moved."""
 
     @property
     def size(self) -> int: ...
@@ -51,6 +52,17 @@ class Coder(Protocol):
         prompts: Sequence[str] | None = None,
     ) -> np.ndarray:
         """n rows, moves (m, d), amounts (n, s, m) -> uint8 (n, s, h, w, 3)."""
+        ...
+
+    def edit_inside(
+        self,
+        origin: Mapping[str, np.ndarray],
+        moves: np.ndarray,
+        amounts: np.ndarray,
+        *,
+        prompts: Sequence[str] | None = None,
+    ) -> np.ndarray:
+        """The same with the noise left alone and h moved, by moves (m, t, i, j, c)."""
         ...
 
 

@@ -1,20 +1,22 @@
 """What the app does, without its page: teach directions, move a picture, read it."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import jax
 import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
-from une_jax import edits, shells
+from une_jax.app.bottleneck import Bottleneck
 from une_jax.app.memo import Memo
 from une_jax.app.meter import Meter, Reading
+from une_jax.app.noise import Noise
 from une_jax.app.pictures import PICTURES, Picture, Pictures, Pixels
-from une_jax.app.wish import Wish
+from une_jax.app.space import Space
+from une_jax.app.wish import WAYS, Wish
 from une_jax.directions import Directions
 from une_jax.errors import UneError
 from une_jax.report import teaching
@@ -22,9 +24,6 @@ from une_jax.report.latents import flat
 
 STRIPS = 16  # how many are kept
 STILL = 1e-3  # standard deviations: less is no edit, but a slider's rounding
-
-_displace = jax.jit(edits.displace)
-_restore = jax.jit(shells.restore, static_argnames="control")
 
 
 @runtime_checkable
@@ -46,68 +45,96 @@ class Edited:
     """An edit of a picture.
 
     Attributes:
-        after: the picture with its noise moved.
-        readings: of the noise, and of the picture by each judge.
+        after: the picture, moved.
+        noise: what is read of the noise; None where the edit leaves that alone.
+        seen: what each judge reads of the picture itself.
         left: where something is kept: how much of each step still goes the attribute's
-            own way (the cosine of its move and its reader), by name.
+            own way, by name.
     """
 
     after: Pixels
-    readings: tuple[Reading, ...]
+    noise: Reading | None
+    seen: tuple[Reading, ...]
     left: dict[str, float]
 
 
 class Studio:
-    """Edits pictures of a zoo, and uploads, in its generator views.
+    """Edits pictures of a zoo, and uploads, in the spaces of its generator views.
 
     Threads take turns. What was taught and drawn lately is kept.
 
     Args:
         pictures: of a zoo with attributes, and rows that teach them.
         judges: image encoders of the zoo's encoder views.
+        inside: the file of each generator view whose bottleneck is edited as well, and
+            its directions.
 
     Raises:
         UneError: the zoo has no attributes.
     """
 
-    def __init__(self, pictures: Pictures, judges: Sequence[Judge] = ()):
+    def __init__(
+        self,
+        pictures: Pictures,
+        judges: Sequence[Judge] = (),
+        inside: Mapping[str, tuple[Path, Directions]] | None = None,
+    ):
         self.zoo, self.pictures, self.judges = pictures.zoo, pictures, tuple(judges)
         if not self.zoo.attribute_names:
             raise UneError(f"{self.zoo.path} has no attributes to edit: build it with --attributes")  # fmt: skip
         self.views = pictures.views
+        noise = [Noise(pictures=pictures, view=v, teach=self._teacher) for v in self.views]  # fmt: skip
+        h = [
+            Bottleneck(pictures=pictures, view=view, file=file, directions=found)
+            for view, (file, found) in (inside or {}).items()
+        ]
+        self.spaces: Mapping[str, Space] = {s.place: s for s in (*noise, *h)}
+        """By ``Wish.place``."""
         self._teachers, self._meters = Memo[teaching.Teacher](8), Memo[Meter](8)
         self._held = Memo[Directions](32)
         self._strips, self._judged = Memo[np.ndarray](STRIPS), Memo[np.ndarray](PICTURES)  # fmt: skip
 
-    def names(self, view: str, method: teaching.Method = "probe") -> tuple[str, ...]:
-        """The attributes that have a direction in a view."""
-        return self._teacher(view, method).names
+    def at(self, wish: Wish) -> Space:
+        """The space of a wish.
 
-    def auc(self, view: str) -> dict[str, float]:
-        """How well each attribute is read off the noise of test rows."""
-        return self._teacher(view, "probe").auc
+        Raises:
+            UneError: there is none, or what is asked for is not possible there.
+        """
+        if wish.place not in self.spaces:
+            listed = ", ".join(self.spaces)
+            raise UneError(f"there is no {wish.place} to edit in; there is {listed}")
+        space = self.spaces[wish.place]
+        if wish.unit not in space.units:
+            raise UneError(f"in {space.words} amounts count in {', '.join(space.units)}, not {wish.unit}")  # fmt: skip
+        for field in WAYS.keys() - set(space.ways):
+            if (asked := getattr(wish, field)) != WAYS[field]:
+                raise UneError(f"in {space.words} {field} is not {asked}")
+        return space
 
     def edit(self, picture: Picture, wish: Wish) -> Edited:
-        """Moves the picture's noise, decodes and reads it.
+        """Moves the picture, decodes and reads it.
 
         Raises:
             UneError: an attribute has no direction, or none beside those kept.
         """
+        space = self.at(wish)
         if wish.view not in picture.origin:
             raise UneError(f"the picture has no noise in view {wish.view!r}")
         with self.pictures.lock:
-            noise = start = picture.origin[wish.view][0]
-            after, left = picture.back, {}
+            after, left, moved = picture.back, {}, None
             if wish.names:
                 held = self._directions(wish)
                 left = held.method.get("left", {})
                 amounts = _amounts(picture, wish, held)
                 if np.any(np.abs(amounts) > STILL * held.spread):
-                    after = self._decoded(picture, wish, amounts[None])[0]
-                    noise = _moved(start, held, amounts, wish.control)
-            readings = [self._meter(wish.view).compare(start, noise)]
-            readings += [self._judge(j, picture, wish.view, after) for j in self.judges]
-            return Edited(after=after, readings=tuple(readings), left=dict(left))
+                    after = space.decode(picture, wish, held, amounts[None])[0]
+                    moved = held, amounts
+            noise = space.noise(picture, wish, moved)
+            if noise is not None:
+                start = picture.origin[wish.view][0]
+                noise = self._meter(wish.view).compare(start, noise)
+            seen = [self._judge(j, picture, wish.view, after) for j in self.judges]
+            return Edited(after=after, noise=noise, seen=tuple(seen), left=dict(left))
 
     def strip(
         self, picture: Picture, wish: Wish, name: str, at: Sequence[float]
@@ -117,43 +144,18 @@ class Studio:
         Raises:
             UneError: as of ``edit``.
         """
+        space = self.at(wish)
 
         def make() -> np.ndarray:
             held = self._directions(wish)
             amounts = [_amounts(picture, wish.moved(name, a), held) for a in at]
-            return self._decoded(picture, wish, np.stack(amounts))
+            return space.decode(picture, wish, held, np.stack(amounts))
 
         with self.pictures.lock:
             others = tuple((k, v) for k, v in wish.amounts.items() if k != name)
             how = (wish.taught, wish.unit, wish.control)
             prompts = tuple(picture.prompts or ())
             return self._strips.get((picture.id, prompts, how, others, name, tuple(at)), make)  # fmt: skip
-
-    def rest(self, picture: Picture, wish: Wish, name: str) -> float:
-        """Where an attribute's slider stands while nothing is changed."""
-        if wish.unit != "margin":
-            return 0.0
-        found = self._teacher(wish.view, wish.method).directions
-        scores = found.scores(flat(picture.origin[wish.view]))
-        return float(scores[0, found.index(name)])
-
-    def span(self, wish: Wish, name: str, deviations: float) -> tuple[float, float]:
-        """From where to where an attribute's slider goes, in the wish's unit: so many
-        standard deviations either way of the average training row."""
-        if wish.unit == "sd":
-            return -deviations, deviations
-        teacher = self._teacher(wish.view, wish.method)
-        found, m = teacher.directions, teacher.directions.index(name)
-        if wish.unit == "raw":
-            far = deviations * float(found.spread[m] / max(found.length[m], 1e-12))
-            return -far, far
-        scores = found.scores(teacher.train)[:, m]
-        middle, far = float(scores.mean()), deviations * float(scores.std())
-        return middle - far, middle + far
-
-    def entangled(self, view: str, name: str) -> tuple[str, ...]:
-        """The attributes that an edit of this one carries along, the most so first."""
-        return self._teacher(view, "probe").entangled(name)
 
     def warm(self, view: str, done: Callable[[str], None] = lambda what: None) -> float:
         """Does once, on a row, all that an edit does, so that the first one is quick;
@@ -164,18 +166,21 @@ class Studio:
         done(f"loading {view}")
         coder = self.pictures.coder(view)
         done("learning directions")
-        name = self.names(view)[0]
+        spaces = [s for s in self.spaces.values() if s.view == view]
+        names = [space.names()[0] for space in spaces]
         done("compiling")
         blank = np.zeros((1, coder.size, coder.size, 3), np.uint8)
         prompts = [""] if self.pictures.own_prompts(view) else None
         coder.compute(blank, np.zeros(1, int), prompts)
-        picture = self.pictures.row(view, 0)
-        wish = Wish(view=view, amounts={name: 1.0})
-        self.edit(picture, wish)
-        self.strip(picture, wish, name, (-1.0, 0.0, 1.0))
-        start = time.monotonic()
-        self.edit(picture, wish.moved(name, -1.0))
-        return time.monotonic() - start
+        picture, took = self.pictures.row(view, 0), 0.0
+        for space, name in zip(spaces, names, strict=True):
+            wish = Wish(view=view, space=space.where, amounts={name: 1.0})
+            self.edit(picture, wish)
+            self.strip(picture, wish, name, (-1.0, 0.0, 1.0))
+            start = time.monotonic()
+            self.edit(picture, wish.moved(name, -1.0))
+            took = max(took, time.monotonic() - start)
+        return took
 
     def _teacher(self, view: str, method: teaching.Method) -> teaching.Teacher:
         with self.pictures.lock:
@@ -189,20 +194,7 @@ class Studio:
         )
 
     def _directions(self, wish: Wish) -> Directions:
-        teacher = self._teacher(wish.view, wish.method)
-        return self._held.get(
-            wish.taught, lambda: teacher.held(wish.names, wish.keep, wish.how)
-        )
-
-    def _decoded(self, picture: Picture, wish: Wish, amounts: np.ndarray) -> np.ndarray:
-        """(s, m) amounts -> (s, h, w, 3)."""
-        return self.pictures.coder(wish.view).edit(
-            picture.origin,
-            self._directions(wish).moves,
-            amounts[None],
-            control=wish.control,
-            prompts=picture.prompts,
-        )[0]
+        return self._held.get(wish.taught, lambda: self.at(wish).held(wish))
 
     def _judge(
         self, judge: Judge, picture: Picture, view: str, after: Pixels
@@ -220,11 +212,3 @@ class Studio:
 def _amounts(picture: Picture, wish: Wish, held: Directions) -> Float32[np.ndarray, " m"]:  # fmt: skip
     x = flat(picture.origin[wish.view])
     return held.amounts(wish.amounts, (1.0,), wish.unit, x)[0, 0]
-
-
-def _moved(
-    noise: np.ndarray, held: Directions, amounts: np.ndarray, control: shells.Control
-) -> np.ndarray:
-    start = np.asarray(noise, np.float32)
-    moved = _displace(start, held.moves, amounts)
-    return np.asarray(_restore(moved, start, control=control))

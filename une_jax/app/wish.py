@@ -2,13 +2,16 @@
 
 import dataclasses
 import math
-import shlex
-from typing import Any
+from typing import Any, Literal
 
 from une_jax.directions import Unit
 from une_jax.errors import UneError
 from une_jax.report.teaching import Keeping, Method
 from une_jax.shells import Control
+
+Where = Literal["noise", "h"]
+# What can be chosen in some spaces, and what it is where nobody chooses.
+WAYS = {"method": "probe", "how": "euclidean", "control": "off"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -16,7 +19,8 @@ class Wish:
     """An edit, as far as it does not depend on the picture.
 
     Attributes:
-        view: the generator view in whose noise the picture is moved.
+        view: the generator view in which the picture is moved.
+        space: in its noise, or in its UNet's bottleneck h.
         amounts: how far along each attribute's direction, by name, in ``unit``.
         keep: attributes that are to stay as they are.
         method: how directions are learnt (``teaching.METHODS``).
@@ -33,6 +37,7 @@ class Wish:
 
     view: str
     amounts: dict[str, float]
+    space: Where = "noise"
     keep: tuple[str, ...] = ()
     method: Method = "probe"
     how: Keeping = "euclidean"
@@ -54,11 +59,20 @@ class Wish:
         return tuple(self.amounts)
 
     @property
+    def place(self) -> str:
+        """The name of what is moved: of the view, or of its h.
+
+        >>> Wish(view="sd15", space="h", amounts={}).place
+        'sd15.h'
+        """
+        return self.view if self.space == "noise" else f"{self.view}.{self.space}"
+
+    @property
     def taught(self) -> tuple[Any, ...]:
         """All that the directions depend on; equal wishes here share directions."""
         # Without anything to keep, the way of keeping makes no difference.
         how = self.how if self.keep else None
-        return self.view, self.method, self.names, frozenset(self.keep), how
+        return self.place, self.method, self.names, frozenset(self.keep), how
 
     @property
     def moved_to(self) -> dict[str, float]:
@@ -76,25 +90,14 @@ class Wish:
         """The same with one attribute's slider elsewhere."""
         return dataclasses.replace(self, amounts={**self.amounts, name: amount})
 
-    def command(self, zoo: str, image: str, prompt: str = "") -> str:
-        """The same edit of an image file at the command line.
+    @property
+    def moved_words(self) -> list[str]:
+        """The amounts as the command line takes them.
 
-        >>> wish = Wish(view="sd15", amounts={"Smiling": 2.0}, keep=("Male",))
-        >>> wish.command("zoo", "me.jpg")
-        'une-jax edit --zoo zoo --view sd15 --image me.jpg --attribute Smiling=2 --strength 1 --keep Male --out edited'
+        >>> Wish(view="sd15", amounts={"Smiling": 2.0, "Male": -0.5}).moved_words
+        ['Smiling=2', 'Male=-0.5']
         """
-        moved = [f"{name}={amount:g}" for name, amount in self.amounts.items()]
-        parts = ["une-jax", "edit", "--zoo", zoo, "--view", self.view, "--image", image]
-        parts += ["--attribute", *moved, "--strength", "1"]
-        if self.keep:
-            parts += ["--keep", *self.keep]
-        own = {"method": "probe", "how": "euclidean", "unit": "sd", "control": "off"}
-        for field, usual in own.items():
-            if (value := getattr(self, field)) != usual:
-                parts += ["--norm" if field == "control" else f"--{field}", value]
-        if prompt:
-            parts += ["--prompt", prompt]
-        return shlex.join([*parts, "--out", "edited"])
+        return [f"{name}={amount:g}" for name, amount in self.amounts.items()]
 
     def as_json(self) -> dict[str, Any]:
         """The settings file's part of this."""

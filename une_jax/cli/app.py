@@ -44,6 +44,8 @@ class App:
     judge: Annotated[str | None, OWN_DEFAULT] = None
     """VIEW or VIEW=PATH_OR_ID: the encoder view whose probes read the edited picture
     itself, or "none" (default: the zoo's first encoder view)"""
+    hspace: Annotated[tuple[Path, ...], OWN_DEFAULT] = ()
+    """files of `une-jax hspace fit`, one a view, to edit in the UNet's bottleneck as well"""
     port: int = 7860
     """on 127.0.0.1; 0 for any that is free"""
     open: bool = False
@@ -59,6 +61,10 @@ class App:
         views = generator_views(opened, self.view)
         models = sources_of(self.generator, views)
 
+        from une_jax.cli.hspace_given import given
+
+        inside = given(self.hspace, views)
+
         from une_jax.app.pictures import Pictures
         from une_jax.app.studio import Studio
         from une_jax.report import originals
@@ -68,7 +74,7 @@ class App:
             found = originals.Originals(opened, sources.open(self.images))
         coders = {v.name: ft.partial(_coder, v, models.get(v.name)) for v in views}
         pictures = Pictures(opened, coders, found)
-        studio = Studio(pictures, _judges(opened, self.judge))
+        studio = Studio(pictures, _judges(opened, self.judge), inside)
         start = time.monotonic()
         edit = studio.warm(studio.views[0], _say)
         _say(
@@ -123,9 +129,25 @@ class Coder:
         control: "shells.Control" = "off",
         prompts: Sequence[str] | None = None,
     ) -> np.ndarray:
-        n, places, _ = amounts.shape
-        generator = self.one if n * places <= self.one.batch_size else self.many
+        generator = self._for(amounts)
         return generator.edit(origin, moves, amounts, control=control, prompts=prompts)
+
+    def edit_inside(
+        self,
+        origin: Mapping[str, np.ndarray],
+        moves: np.ndarray,
+        amounts: np.ndarray,
+        *,
+        prompts: Sequence[str] | None = None,
+    ) -> np.ndarray:
+        from une_jax.cli import hspace_given
+
+        generator, noise = self._for(amounts), origin[self.one.name]
+        return hspace_given.edit(generator, noise, moves, amounts, prompts)
+
+    def _for(self, amounts: np.ndarray) -> "Generator":
+        n, places, _ = amounts.shape
+        return self.one if n * places <= self.one.batch_size else self.many
 
 
 def _coder(view: zoo.View, source: str | None) -> Coder:

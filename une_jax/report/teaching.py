@@ -47,8 +47,6 @@ METHODS: tuple[Method, ...] = get_args(Method)
 KEEPINGS: tuple[Keeping, ...] = get_args(Keeping)
 # Whose move is the normal of what reads the score.
 READERS = ("probe", "ridge")
-# A direction this close to another's (|cosine|) carries it along.
-ENTANGLED = 0.1
 
 _at = jax.jit(maps.at)
 _pca = jax.jit(pca.fit, static_argnames="k")
@@ -161,11 +159,7 @@ class Teacher:
     def entangled(self, name: str, most: int = 3) -> tuple[str, ...]:
         """The attributes whose directions are closest to this one's, up to sign: what
         an edit of it carries along."""
-        moves, m = self.directions.moves, self.directions.index(name)
-        near = np.abs(moves @ moves[m])
-        near[m] = 0
-        order = np.argsort(-near)[:most]
-        return tuple(self.names[i] for i in order if near[i] > ENTANGLED)
+        return self.directions.entangled(name, most)
 
     @jax.default_matmul_precision("float32")
     def _without(

@@ -57,7 +57,8 @@ def main(zoo, folder=None):
     import une_jax.zoo
     from une_jax.app import page, serving
 
-    studio, _ = tiny.make_studio(une_jax.zoo.open(zoo), folder, judges=(tiny.Judge(),))
+    opened = une_jax.zoo.open(zoo)
+    studio, _ = tiny.make_studio(opened, folder, judges=(tiny.Judge(),), inside=True)
     print(serving.serve(page.build(studio), port=0), flush=True)
     threading.Event().wait()
 

@@ -173,6 +173,42 @@ def test_units_ways_and_norms_can_be_chosen(page, tmp_path):
     shot(page, tmp_path, "ways")
 
 
+def test_the_bottleneck_is_another_space_to_edit_in(page, tmp_path):
+    changed_by(page, lambda: slide(page, 0, 0.9))
+    page.locator("#how button").first.click()
+    page.get_by_label("edit in").click()
+    changed_by(
+        page,
+        lambda: page.get_by_role("option", name="the UNet's bottleneck (h)").click(),
+    )
+    # Its own directions, nothing moved yet, and no ways that mean nothing there.
+    assert "nothing changed" in page.locator("#stage .after").inner_text()
+    assert page.locator("#keep label").all_inner_texts() == ["Tall <i>"]
+    assert page.get_by_label("norm of the noise held").count() == 0
+    page.get_by_label("sliders count").click()
+    assert page.get_by_role("option").count() == 2
+    page.get_by_role("option").first.click()
+    page.get_by_role("option").first.wait_for(state="detached")
+
+    changed_by(page, lambda: slide(page, 0, 0.8))
+    changed_by(page, lambda: page.locator("#keep input").check())
+    assert "still goes along" in page.locator("#left").inner_text()
+    assert page.locator("#reading .track").count() == 3
+    page.locator("#within button").first.click()
+    page.wait_for_function("document.querySelector('#noise')?.innerText.includes('noise stays')")  # fmt: skip
+    shot(page, tmp_path, "bottleneck")
+    with page.expect_download() as got:
+        page.locator("#links a").filter(has_text="Settings").click()
+    got.value.save_as(tmp_path / "taken.json")
+    settings = json.loads((tmp_path / "taken.json").read_text())
+    assert settings["edit"]["space"] == "h" and settings["command"] is None
+
+    page.get_by_label("edit in").click()
+    changed_by(page, lambda: page.get_by_role("option", name="the noise").click())
+    assert page.locator("#keep label").all_inner_texts() == ["Striped", "Wide <b>"]
+    assert page.get_by_label("norm of the noise held").count() == 1
+
+
 def test_other_rows_are_a_page_away(page):
     assert page.locator("#where").inner_text() == "0–23 of 120"
     page.locator("#on").click()

@@ -32,7 +32,7 @@ def tags(text):
 
 def test_names_and_keys_stay_words(edited):
     picture, done, wish = edited
-    reading = pieces.reading(done.readings[0], wish)
+    reading = pieces.reading(done.noise, wish)
     texts = [
         pieces.gallery(FACES, [0, 1, 2], [EVIL] * 3, 1),
         pieces.strip(FACES, ["-1", "0", "+1"], EVIL, 1),
@@ -81,11 +81,11 @@ def test_only_whole_numbers_are_taken_from_a_browser(sent):
 
 def test_changes_of_others_are_pointed_out_and_kept_ones_named(edited):
     _, done, wish = edited
-    text = pieces.reading(done.readings[0], wish)
+    text = pieces.reading(done.noise, wish)
     kinds = dict(re.findall(r'track ([\w ]+)" title="[^"]*"><span class="name">([^<]*)', text))  # fmt: skip
     assert {"changed", "kept"} <= set(kinds)
     before, after, spread = (
-        getattr(done.readings[0], k) for k in ("before", "after", "spread")
+        getattr(done.noise, k) for k in ("before", "after", "spread")
     )
     far = abs(after - before) / spread
     assert (far[1] >= pieces.NOTABLE) == ("other notable" in kinds)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from tiny import NAMES, NOISE, Judge, make_studio, make_zoo, painted, seen
 
-from une_jax.app import studio as studio_module
 from une_jax.app.wish import Wish
 from une_jax.errors import UneError
 
@@ -29,7 +28,7 @@ def test_nothing_asked_gives_the_picture_back(studio, picture):
     for wish in (wished(()), wished([("Round", 0.0)])):
         edited = studio.edit(picture, wish)
         assert edited.after is picture.back
-        for reading in edited.readings:
+        for reading in (edited.noise, *edited.seen):
             np.testing.assert_array_equal(reading.before, reading.after)
 
 
@@ -53,7 +52,7 @@ def test_several_attributes_are_moved_at_once(studio, picture):
 
 def test_a_margin_is_where_the_noise_reads_it(studio, picture):
     edited = studio.edit(picture, wished([("Striped", 3.5)], unit="margin"))
-    noise = edited.readings[0]
+    noise = edited.noise
     assert noise.view == "sd"
     assert noise.after[1] == pytest.approx(3.5, abs=1e-3)
 
@@ -62,12 +61,13 @@ def test_a_margin_is_where_the_noise_reads_it(studio, picture):
 @pytest.mark.parametrize("unit", ["sd", "margin", "raw"])
 def test_a_slider_at_rest_changes_nothing_in_any_unit(studio, picture, method, unit):
     wish = wished(unit=unit, method=method)
-    rest = studio.rest(picture, wish, "Round")
+    space = studio.at(wish)
+    rest = space.rest(picture, wish, "Round")
     assert (
         studio.edit(picture, wish.moved("Round", round(rest, 3))).after is picture.back
     )
     assert (rest == 0) == (unit != "margin")
-    low, high = studio.span(wish, "Round", 4.0)
+    low, high = space.span(wish, "Round", 4.0)
     assert low < rest < high
 
 
@@ -75,27 +75,24 @@ def test_a_slider_at_rest_changes_nothing_in_any_unit(studio, picture, method, u
 def test_what_is_kept_reads_the_same_and_the_price_is_told(studio, picture, how):
     plain = studio.edit(picture, wished())
     kept = studio.edit(picture, wished(keep=("Striped",), how=how))
-    moved = abs(plain.readings[0].after - plain.readings[0].before)
-    left = abs(kept.readings[0].after - kept.readings[0].before)
+    moved = abs(plain.noise.after - plain.noise.before)
+    left = abs(kept.noise.after - kept.noise.before)
     assert moved[1] > 0.5 and left[1] < 1e-3 * moved[1] and left[0] > 0.1
     assert plain.left == {} and 0 < kept.left["Round"] < 1
 
 
 def test_the_norm_can_be_held(studio, picture):
-    noise = studio_module._moved(
-        picture.origin["sd"][0],
-        studio._directions(wished()),
-        np.array([9.0], np.float32),
-        "sphere",
-    )
+    wish = wished(control="sphere")
+    moved = studio._directions(wish), np.array([9.0], np.float32)
+    noise = studio.at(wish).noise(picture, wish, moved)
     assert np.linalg.norm(noise) == pytest.approx(np.linalg.norm(NOISE[1]), rel=1e-5)
-    studio.edit(picture, wished(control="sphere"))
+    studio.edit(picture, wish)
     assert studio.pictures.coder("sd").edited[-1][1] == "sphere"
 
 
 def test_a_judge_reads_the_picture_and_not_the_noise(studio, picture):
     edited = studio.edit(picture, wished())
-    reading = edited.readings[-1]
+    reading = edited.seen[-1]
     assert reading.view == "clip" and reading.names == NAMES
     meter = studio._meter("clip")
     np.testing.assert_allclose(
@@ -133,19 +130,19 @@ def test_a_strip_is_drawn_once_wherever_its_own_slider_stands(opened):
 
 def test_sliders_reach_as_far_in_every_unit(studio):
     teacher = studio._teacher("sd", "probe")
-    directions, m = teacher.directions, 1
-    assert studio.span(wished(), "Striped", 4.0) == (-4.0, 4.0)
-    low, high = studio.span(wished(unit="raw"), "Striped", 4.0)
+    directions, m, space = teacher.directions, 1, studio.spaces["sd"]
+    assert space.span(wished(), "Striped", 4.0) == (-4.0, 4.0)
+    low, high = space.span(wished(unit="raw"), "Striped", 4.0)
     assert high == -low
     assert high * directions.length[m] == pytest.approx(4 * directions.spread[m])
-    low, high = studio.span(wished(unit="margin"), "Striped", 4.0)
+    low, high = space.span(wished(unit="margin"), "Striped", 4.0)
     scores = directions.scores(teacher.train)[:, m]
     assert (low + high) / 2 == pytest.approx(scores.mean(), abs=1e-4)
     assert (high - low) / 8 == pytest.approx(scores.std(), rel=1e-4)
 
 
 def test_what_an_edit_drags_along_is_known(studio):
-    assert studio.entangled("sd", "Round")[0] == "Striped"
+    assert studio.spaces["sd"].entangled("Round")[0] == "Striped"
 
 
 @pytest.mark.parametrize("wish", [
@@ -194,3 +191,18 @@ def test_threads_take_turns(opened):
     for thread in threads:
         thread.join()
     assert most == [1] and len(coder.edited) == 8
+
+
+def test_the_command_says_all_that_is_not_as_usual(studio):
+    def command(**how):
+        wish = wished([("Round", 0.0), (NAMES[2], 2.0)], **how)
+        return studio.at(wish).command(wish, "i.png")
+
+    usual = f"--view sd --image i.png --attribute Round=0 '{NAMES[2]}=2' --strength 1"
+    assert command() == f"une-jax edit --zoo {studio.zoo.path} {usual} --out edited"
+    assert command(unit="margin", control="sphere").endswith(
+        f"{usual} --norm sphere --unit margin --out edited"
+    )
+    assert f"{usual} --keep Striped --method means --how erasure --out" in command(
+        keep=("Striped",), method="means", how="erasure"
+    )

@@ -6,6 +6,7 @@ says of an edit can be computed by hand, and nothing has to be compiled for it.
 
 import hashlib
 import io
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ import numpy as np
 import planted_zoo
 from PIL import Image
 
-from une_jax import images, shells, sources, zoo
+from une_jax import hspace_files, images, shells, sources, zoo
 from une_jax.app.pictures import Pictures
 from une_jax.app.studio import Studio
 from une_jax.report.originals import Originals
@@ -31,6 +32,10 @@ NOISE = SCORES @ LOOK + 0.1 * RNG.standard_normal((N, 16)).astype(np.float32)
 LABELS = SCORES > 0
 PAINT = RNG.standard_normal((16, SIZE * SIZE * 3)).astype(np.float32) * 6
 SEE = RNG.standard_normal((SIZE * SIZE * 3, 6)).astype(np.float32) / 100
+# Its middle holds 2 steps of (1, 2, 3); what is added to it is added to the noise.
+OUT = RNG.standard_normal((12, 16)).astype(np.float32)
+H_NAMES = ("Round", "Tall <i>")
+H_MOVES = RNG.standard_normal((2, 2, 1, 2, 3)).astype(np.float32)
 KEYS = [f"{i:03d}.png" for i in range(N)]
 
 
@@ -53,7 +58,7 @@ class Coder:
     decodes_from = ("sd",)
 
     def __init__(self):
-        self.inverted, self.edited = 0, []
+        self.inverted, self.edited, self.inside = 0, [], []
 
     def prepare(self, image):
         return images.centre_crop(image, SIZE)
@@ -73,6 +78,13 @@ class Coder:
             both = jnp.asarray(moved), jnp.asarray(start)
             moved = np.asarray(shells.restore(*both, control))
         return painted(moved.reshape(n * s, 16)).reshape(n, s, SIZE, SIZE, 3)
+
+    def edit_inside(self, origin, moves, amounts, *, prompts=None):
+        self.inside.append((moves, amounts, prompts))
+        n, s, m = amounts.shape
+        moved = amounts @ moves.reshape(m, 12) @ OUT
+        noise = origin["sd"].reshape(n, 1, 16) + moved
+        return painted(noise.reshape(n * s, 16)).reshape(n, s, SIZE, SIZE, 3)
 
 
 class Judge:
@@ -120,8 +132,17 @@ def make_zoo(folder, *, prompts=False, keys=KEYS, names=NAMES):
     )
 
 
-def make_studio(opened, folder=None, *, judges=()):
-    """A studio over them, and the generator that counts."""
+def h_directions(names=H_NAMES, moves=H_MOVES):
+    """Of the generator's middle."""
+    spread = np.array([3.0, 5.0], np.float32)
+    about = {"spread": spread, "method": {"name": "h means", "images": 9}}
+    return hspace_files.pack(names, moves, GENERATOR, [500, 0], **about)
+
+
+def make_studio(opened, folder=None, *, judges=(), inside=False):
+    """A studio over them, and the generator that counts; ``inside``: h too."""
     coder = Coder()
     originals = Originals(opened, sources.open(folder)) if folder else None
-    return Studio(Pictures(opened, {"sd": lambda: coder}, originals), judges), coder
+    pictures = Pictures(opened, {"sd": lambda: coder}, originals)
+    files = {"sd": (Path("my h.safetensors"), h_directions())} if inside else {}
+    return Studio(pictures, judges, files), coder
