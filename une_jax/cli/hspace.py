@@ -5,6 +5,7 @@ from typing import Annotated, Any, ClassVar
 
 import tyro
 
+from une_jax.cli.hspace_curves import Curves
 from une_jax.cli.hspace_edit import Edit
 from une_jax.cli.hspace_fit import Fit
 
@@ -13,11 +14,12 @@ from une_jax.cli.hspace_fit import Fit
 class Hspace:
     """Directions in the UNet's bottleneck (h-space), and edits along them."""
 
-    parts: ClassVar = ("fit", "edit")
+    parts: ClassVar = ("fit", "edit", "curves")
 
     do: Annotated[
         Annotated[Fit, tyro.conf.subcommand("fit")]
-        | Annotated[Edit, tyro.conf.subcommand("edit")],
+        | Annotated[Edit, tyro.conf.subcommand("edit")]
+        | Annotated[Curves, tyro.conf.subcommand("curves")],
         tyro.conf.arg(name=""),
     ]
 

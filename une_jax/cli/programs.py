@@ -15,6 +15,7 @@ from jax.sharding import Mesh, PartitionSpec
 from ports import vae
 from une_jax import (
     asyrp,
+    asyrp_training,
     consistency,
     ddim,
     dpm_encoder,
@@ -66,7 +67,7 @@ class Walks(NamedTuple):
     ``phases`` of :mod:`une_jax.hspace`. ``more`` are rows beside the latents' own:
     ``row``, its number, where noise is drawn; ``cond``, where each image has its own;
     ``code``, what the method keeps beside the noise; ``amounts``, of the moves. The
-    latents' memory is given away, but by ``states`` and ``middles``.
+    latents' memory is given away, but by ``states``, ``middles`` and ``watched``.
     """
 
     invert: Walk  # x0 -> {x_T, residual[, code]}
@@ -76,6 +77,7 @@ class Walks(NamedTuple):
     call: Walk  # the UNet alone, at the first timestep
     states: Walk  # x0 -> those of DDIM inversion at the timesteps ``at``
     middles: Walk  # x_T -> h of each step of DDIM sampling
+    watched: Walk  # x_T -> asyrp_training.Watched of the same
     inside: Callable[[Rule, bool], Walk]  # x_T -> x0, h moved by ``amounts``
 
 
@@ -190,6 +192,10 @@ def walks(
         unet, cond, steps = given(params, more)
         return hspace.collect(halves, unet, x_T, steps, cond).h
 
+    def watched(params, x_T, more):
+        unet, cond, steps = given(params, more)
+        return asyrp_training.watch(halves, unet, x_T, steps, cond)
+
     def inside(params, x_T, more, *, rule, symmetric):
         unet, cond, steps = given(params, more)
         return hspace.sample(
@@ -215,6 +221,7 @@ def walks(
         follow=_donating(follow, mesh) if method == "exact" else None,
         states=_donating(states, mesh, donate=False),
         middles=_donating(middles, mesh, donate=False),
+        watched=_donating(watched, mesh, donate=False),
         inside=inside_as,
         **compiled,
     )

@@ -48,11 +48,13 @@ OPTIONS = {
     "--generator --kind --rank --paper --maps --probes --tests --pictures --attribute "
     "--judge --features --inception --lpips --json",
     "synthesize": "--generator --out --n --seed --steps --json",
-    "hspace": "fit edit",
+    "hspace": "fit edit curves",
     "hspace fit": "--out --method --attribute --keep --balance --components --limit --view "
     "--generator --json",
     "hspace edit": "--directions --image --out --attribute --strength --unit --process "
     "--t-edit --t-boost --generator --prompt --json",
+    "hspace curves": "--out --csv --images --distance --lpips --strength-threshold "
+    "--deficiency-threshold --source --target --judge --cosine --view --generator --json",
     "app": "--images --generator --view --judge --port --open --json",
     "import": "--out --keys --images --partition --attributes --hash-images --shape "
     "--shard-rows --json",
