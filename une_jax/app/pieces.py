@@ -105,7 +105,8 @@ def reading(found: Reading | None, wish: Wish) -> str:
     """Where each attribute was and is, as one view reads it; without a reading, that the
     noise has not changed."""
     if found is None:
-        return empty("The noise stays as it is: what is moved is in the UNet.")
+        said = "The noise stays as it is: what is moved is in the UNet."
+        return f'<div class="note">{said}</div>'
     first = [n for n in (*wish.names, *wish.keep) if n in found.names]
     rest = [n for n in found.names if n not in first]
     rows = "".join(_track(found, name, wish) for name in (*first, *rest))

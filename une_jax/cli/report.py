@@ -23,6 +23,7 @@ from une_jax.zoo.atomic import write_bytes_atomically
 
 if TYPE_CHECKING:
     from une_jax.cli.sections.decoding import Decoding
+    from une_jax.directions import Directions
     from une_jax.report.chapter import Chapter
     from une_jax.report.subject import Subject
 
@@ -68,6 +69,8 @@ class Report:
     """generator views to decode (default: all); edits are made in the first"""
     attribute: Annotated[tuple[str, ...], OWN_DEFAULT] = ()
     """attributes to edit (default: the four best-read ones)"""
+    hspace: Annotated[Path | None, OWN_DEFAULT] = None
+    """a file of `une-jax hspace fit`: edits are made in the UNet's bottleneck as well"""
     prompt: Annotated[tuple[str, ...], OWN_DEFAULT] = ()
     """prompts to sample from, beside the empty one"""
     truth: Annotated[Path | None, OWN_DEFAULT] = None
@@ -85,10 +88,14 @@ class Report:
         latent = [v for v in whole.manifest.views if v.kind == "latent"]
         sources = sources_of(self.generator, views + latent)
 
+        from une_jax.cli.hspace_given import given
         from une_jax.report.chapter import Chapter
         from une_jax.report.sample import sample
         from une_jax.report.subject import Subject
 
+        # Edits are made in the first view.
+        given_ones = given([] if self.hspace is None else [self.hspace], views[:1])
+        inside = next((found for _, found in given_ones.values()), None)
         subject = Subject(zoo=sample(whole, self.rows), truth=self.truth)
         _ = subject.scores  # a wrong file is refused now
         wanted, left_out = self._wanted(subject, bool(views))
@@ -96,9 +103,10 @@ class Report:
         pictures: list[Section] = [key for key in wanted if key in PICTURES]
         if pictures:
             try:
-                decoding = _decoding(subject.zoo, views, sources)
+                decoding = _decoding(subject.zoo, views, sources, inside)
             except (UneError, CheckpointError) as e:
-                if self.generator or self.view or self.only:  # they were asked for
+                # They were asked for.
+                if self.generator or self.view or self.only or inside:
                     raise
                 left_out |= dict.fromkeys(pictures, str(e))
                 for key in pictures:
@@ -256,13 +264,18 @@ def generator_views(opened: Zoo, wanted: tuple[str, ...]) -> list[View]:
     return [views[name] for name in wanted or views]
 
 
-def _decoding(opened: Zoo, views: list[View], sources: dict[str, str]) -> "Decoding":
+def _decoding(
+    opened: Zoo,
+    views: list[View],
+    sources: dict[str, str],
+    inside: "Directions | None",
+) -> "Decoding":
     from une_jax.cli.generator import generator_of_view
     from une_jax.cli.sections.decoding import SHOWN, Decoding
 
     # Batches of a strip: longer ones would mostly be padding.
     loaded = (generator_of_view(v, sources.get(v.name), rows=SHOWN) for v in views)
-    return Decoding(zoo=opened, generators=tuple(loaded))
+    return Decoding(zoo=opened, generators=tuple(loaded), inside=inside)
 
 
 def sources_of(specs: tuple[str, ...], views: list[View]) -> dict[str, str]:

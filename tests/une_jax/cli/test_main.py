@@ -41,7 +41,7 @@ OPTIONS = {
     "directions": "--out --view --attribute --caption --base --encoder --keep --how "
     "--method --json",
     "report": "--out --images --generator --view --attribute --prompt --truth --judge "
-    "--only --without --rows --json",
+    "--hspace --only --without --rows --json",
     "effects": f"{ANALYSIS} --attribute --how --method --judge --images --step --change "
     "--norm --truth --lpips --generator --batch-size --seed",
     "stitch": "--out --synthetic --images --synthetic-images --truth --source --target "
@@ -55,7 +55,7 @@ OPTIONS = {
     "--t-edit --t-boost --generator --prompt --json",
     "hspace curves": "--out --csv --images --distance --lpips --strength-threshold "
     "--deficiency-threshold --source --target --judge --cosine --view --generator --json",
-    "app": "--images --generator --view --judge --port --open --json",
+    "app": "--images --generator --view --judge --hspace --port --open --json",
     "import": "--out --keys --images --partition --attributes --hash-images --shape "
     "--shard-rows --json",
     "export": "--to --out --view --split --json",

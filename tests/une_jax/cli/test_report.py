@@ -1,6 +1,7 @@
 """The report as its reader and its user find it."""
 
 import csv
+import dataclasses
 import io
 import re
 from html.parser import HTMLParser
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from une_jax import images, zoo
+from une_jax import directions, images, zoo
 from une_jax.report import probing
 
 SECTIONS = [
@@ -183,6 +184,63 @@ def test_sections_are_chosen_and_what_is_impossible_is_said(run, built, tiny, tm
     assert "Left out: effects, since" in read.text
     assert "true score" not in read.text
     assert not list((tmp_path / "out").glob("edit_*"))
+
+
+@pytest.fixture(scope="module")
+def inner(run, built, tiny, tmp_path_factory):
+    """A file of directions of the pipeline's h, two of them attributes'."""
+    file = tmp_path_factory.mktemp("h") / "inner.safetensors"
+    how = ("--attribute", "Smiling", "Male", "--generator", tiny, "--out", file)
+    ran = run("hspace", "fit", built, *how)
+    assert ran.code == 0, ran.err
+    return file
+
+
+def test_edits_are_made_in_h_beside_those_in_the_noise(
+    run, built, tiny, inner, tmp_path
+):
+    out = tmp_path / "out"
+    args = ("report", built, "--generator", tiny, "--only", "edits", "--out", out)
+    ran = run(*args, "--hspace", inner, "--attribute", "Smiling", "Young")
+    assert ran.code == 0, ran.err
+    sheets = {file.name for file in out.glob("edit_*_h.png")}
+    assert sheets == {"edit_Smiling_h.png"}
+    assert {"edit_Smiling_plain.png", "edit_Young_plain.png"} < {
+        file.name for file in out.glob("*.png")
+    }
+    read = Read(out / "index.html")
+    assert "middle block (h)" in read.text
+    assert "Without a direction in h: Young." in read.text
+    # The same faces at strength 0, to rounding: three rows, the middle of seven.
+    noise, h = (
+        np.asarray(images.decode(out / f"edit_Smiling_{way}.png")).astype(int)
+        for way in ("plain", "h")
+    )
+    tile = h.shape[1] // 7
+    assert np.abs((noise - h)[:, 3 * tile + 4 : 4 * tile - 4]).max() <= 1
+    assert np.abs((noise - h)[:, :tile]).max() > 1
+
+
+def test_components_have_sheets_of_their_own(run, built, tiny, tmp_path):
+    file, out = tmp_path / "pca.safetensors", tmp_path / "out"
+    how = ("--method", "pca", "--components", 2, "--generator", tiny, "--out", file)
+    assert run("hspace", "fit", built, *how).code == 0
+    args = ("report", built, "--generator", tiny, "--only", "edits", "--out", out)
+    ran = run(*args, "--hspace", file, "--attribute", "Smiling")
+    assert ran.code == 0, ran.err
+    assert {f.name for f in out.glob("edit_*_h.png")} == {"edit_pc1_h.png"}
+
+
+def test_directions_of_another_model_s_h_are_refused(run, built, inner, tmp_path):
+    found = directions.load(inner)
+    other = dataclasses.replace(found.view, weights_sha256="1" * 64)
+    file, out = tmp_path / "other.safetensors", tmp_path / "out"
+    directions.save(file, dataclasses.replace(found, view=other))
+    ran = run("report", built, "--out", out, "--hspace", file)
+    (error,) = ran.errors
+    assert ran.code == 1 and not out.exists()
+    assert f"--hspace {file}: these directions are of tiny.h" in error
+    assert "weights_sha256" in error
 
 
 def test_a_generator_that_is_not_found_leaves_its_pictures_out(run, built, tmp_path):

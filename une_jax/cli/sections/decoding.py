@@ -8,6 +8,7 @@ import numpy as np
 from une_jax import image_metrics
 from une_jax.cli import pictures
 from une_jax.cli.generator import Generator
+from une_jax.directions import Directions
 from une_jax.report.teaching import Teacher, teach
 from une_jax.zoo import Zoo
 
@@ -16,10 +17,12 @@ SHOWN = 8  # images a row
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Decoding:
-    """The generators of a zoo's views, the first of which edits."""
+    """The generators of a zoo's views, the first of which edits: in its noise, and with
+    directions of its h (``inside``) in that as well."""
 
     zoo: Zoo
     generators: tuple[Generator, ...]
+    inside: Directions | None = None
 
     @property
     def test(self) -> np.ndarray:
