@@ -1,0 +1,68 @@
+"""What an edit takes: seconds, side by side, and the memory of its compiled walk."""
+
+import statistics
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from scripts.spaces import texts
+from scripts.spaces.case import Case
+from scripts.spaces.ways import Way
+from une_jax import hspace
+from une_jax.cli import programs
+
+ROUNDS = 5
+IMAGES = 8
+
+
+def seconds(ways: Sequence[Way], images: int) -> dict[str, float]:
+    """Of one edited image, decoding included: the median of rounds in which every way
+    edits the same of so many images in turn, after one that only compiles."""
+    took: dict[str, list[float]] = {way.name: [] for way in ways}
+    for round in range(ROUNDS + 1):
+        for way in ways:
+            start = time.perf_counter()
+            rows = np.arange(min(IMAGES, images))
+            strips = way.strips(rows, way.walks[:1], np.float32(way.steps))
+            if round:
+                count = strips.shape[0] * strips.shape[1]
+                took[way.name].append((time.perf_counter() - start) / count)
+    return {name: statistics.median(each) for name, each in took.items()}
+
+
+def memory(case: Case, functions: Any | None) -> dict[str, int]:
+    """Bytes of scratch that each compiled walk of a batch asks for.
+
+    By walk: "noise", "h", "asyrp" (of ``functions``, if there are any) and "text".
+    """
+    generator, b = case.generator, case.generator.batch_size
+    given = dict(generator.walk_params)
+    c, h, w = generator.views[0].shape
+    x = jnp.zeros((b, h, w, c))
+    row = jnp.arange(b, dtype=jnp.int32)
+    walks = generator.walks
+    middle = jax.eval_shape(walks.middles, given, x, {"row": row}).shape[1:]
+    phases = hspace.phases(given["steps"])
+    moved = {"row": row, "amounts": jnp.ones((b, 1))}
+    tables = given | {"moves": jnp.zeros((1, *middle)), "phases": phases}
+    asked = {
+        "noise": (walks.sample, given, x, {"row": row}),
+        "h": (walks.inside(programs.TABLES, True), tables, x, moved),
+    }
+    if functions is not None:
+        learnt = given | {"moves": functions, "phases": phases}
+        asked["asyrp"] = (walks.inside(programs.FUNCTIONS, False), learnt, x, moved)
+    said = jax.tree.map(lambda leaf: jnp.repeat(leaf, b, axis=0), given["cond"])
+    batch = {"x0": x, "row": row, "source": said, "target": said, "scale": jnp.ones(b)}
+    told = {k: given[k] for k in ("unet", "steps", "key")} | {"none": given["cond"]}
+    walk = texts.program(generator.sd.unet.apply, generator.mesh, "dpm-encoder")
+    asked["text"] = (walk, told, batch)
+    return {name: _scratch(*args) for name, args in asked.items()}
+
+
+def _scratch(walk: Any, *args: Any) -> int:
+    return walk.lower(*args).compile().memory_analysis().temp_size_in_bytes
