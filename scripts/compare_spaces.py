@@ -131,7 +131,7 @@ def measured(
         done(args.count * len(way.walks) * (1 + len(way.steps)))
         return Measured(
             walks=way.walks,
-            steps=np.float32(way.steps),
+            steps=np.array(way.steps, np.float32),
             length=1.0,
             judge=judge.name,
             names=judge.names,
@@ -199,7 +199,7 @@ def pictures(
             reached = entry.curves.intended[0, w, 1:]
             best = int(np.argmin(np.abs(reached - args.pictured)))
             walk = Walk(attribute=attribute, way=way.name)
-            strip = way.strips(np.array([args.shown]), [walk], np.float32([way.steps[best]]))  # fmt: skip
+            strip = way.strips(np.array([args.shown]), [walk], np.array([way.steps[best]], np.float32))  # fmt: skip
             line += list(strip[0])
         grid.append(np.stack(line))
     columns = [c for a in case.attributes for c in ("", a.replace("_", " "))]

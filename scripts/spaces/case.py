@@ -44,9 +44,10 @@ class Case:
     def captions(self, rows: np.ndarray, having: str | None = None) -> list[str]:
         """What the images show; ``having`` an attribute that they lack."""
         names = self.opened.attribute_names
-        labels = self.opened.attributes[np.ix_(rows, [names.index(n) for n in factors.NAMES])]  # fmt: skip
+        labels = self.opened.attributes[rows][
+            :, [names.index(n) for n in factors.NAMES]
+        ]
         if having is not None:
-            labels = labels.copy()
             labels[:, factors.NAMES.index(having)] = True
         return captions.write(labels, np.random.default_rng(0))
 

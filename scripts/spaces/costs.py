@@ -27,7 +27,7 @@ def seconds(ways: Sequence[Way], images: int) -> dict[str, float]:
         for way in ways:
             start = time.perf_counter()
             rows = np.arange(min(IMAGES, images))
-            strips = way.strips(rows, way.walks[:1], np.float32(way.steps))
+            strips = way.strips(rows, way.walks[:1], np.array(way.steps, np.float32))
             if round:
                 count = strips.shape[0] * strips.shape[1]
                 took[way.name].append((time.perf_counter() - start) / count)

@@ -19,15 +19,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from scripts.spaces import texts
 from scripts.spaces.case import Case
-from une_jax import hspace, hspace_directions
+from une_jax import hspace, hspace_files, hspace_keeping, translation
 from une_jax.cli import hspace_moves, inside, pictures
 from une_jax.cli.hspace_fit import Fit
 from une_jax.cli.programs import TABLES
+from une_jax.directions import Directions
 from une_jax.directions import load as load_directions
 from une_jax.report import effects
 from une_jax.report.effects import Walk
@@ -113,22 +113,14 @@ def in_h(case: Case, folder: Path, limit: int) -> list[Way]:
             how = {"method": method, "components": COMPONENTS, "limit": limit}
             Fit(zoo=case.opened.path, out=files[method], view=case.generator.name, **how).run()  # fmt: skip
     means, pca = (load_directions(file) for file in files.values())
-    tables, components = (
-        hspace_moves.load([file]).moves for file in (files["means"], files["pca"])
-    )
-    at = {name: means.index(name) for name in case.attributes}
-    spread = {name: means.spread[i] / means.length[i] for name, i in at.items()}
-    plain = {name: tables[i] * spread[name] for name, i in at.items()}
-    kept = {}
-    for name, i in at.items():
-        others = [means.index(other) for other in means.entangled(name)]
-        left = hspace_directions.project(jnp.asarray(tables[i]), jnp.asarray(tables[others])) if others else tables[i]  # fmt: skip
-        kept[name] = _as_long(np.asarray(left), plain[name])
-    closest = {}
-    for name, i in at.items():
-        cosines = pca.moves @ means.moves[i]
+    plain, kept, closest = {}, {}, {}
+    for name in case.attributes:
+        plain[name] = _one_sd(means, name)
+        others = means.entangled(name)
+        kept[name] = _one_sd(hspace_keeping.held(means, [name], others), name)
+        cosines = pca.moves @ means.moves[means.index(name)]
         best = int(np.argmax(np.abs(cosines)))
-        closest[name] = np.sign(cosines[best]) * components[best]
+        closest[name] = np.sign(cosines[best]) * _one_sd(pca, pca.names[best])
     made = {
         "h: class means": (plain, f"h of {limit} labelled images"),
         "h: means, others out": (kept, f"h of {limit} labelled images"),
@@ -182,7 +174,7 @@ def by_asyrp(case: Case, folder: Path) -> list[Way]:
 
 
 def by_text(case: Case) -> list[Way]:
-    kinds = {
+    kinds: dict[translation.Kind, str] = {
         "ddim": "text: DDIM",
         "dpm-encoder": "text: DPM-Encoder",
         "edit-friendly": "text: edit-friendly",
@@ -218,5 +210,7 @@ def _moved(case: Case, moves: dict[str, np.ndarray], *, symmetric: bool) -> Pain
     return paint
 
 
-def _as_long(move: np.ndarray, like: np.ndarray) -> np.ndarray:
-    return move * (np.linalg.norm(like) / np.linalg.norm(move))
+def _one_sd(held: Directions, name: str) -> np.ndarray:
+    """The move of one standard deviation, (t, i, j, k)."""
+    i = held.index(name)
+    return hspace_files.unpack(held, [name])[0] * (held.spread[i] / held.length[i])
