@@ -65,9 +65,9 @@ def write_glow(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
-def write_ddpm(folder: Path, *, seed: int = 0) -> Path:
-    params = random_params(ddpm.UNet, DDPM, seed)
-    export.diffusers_model(folder / "unet", "UNet2DModel", DDPM, params)
+def write_ddpm(folder: Path, *, seed: int = 0, config: ddpm.Config = DDPM) -> Path:
+    params = random_params(ddpm.UNet, config, seed)
+    export.diffusers_model(folder / "unet", "UNet2DModel", config, params)
     scheduler = folder / "scheduler" / "scheduler_config.json"
     export.write_json(scheduler, ddpm_member.SCHEDULER)
     export.write_json(folder / "model_index.json", ddpm_member.PIPELINE)

@@ -4,7 +4,7 @@ import functools as ft
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,17 @@ from une_jax.zoo import View
 
 FAMILIES: tuple[ModuleType, ...] = (vae, vq, flow, pixel_diffusion, gan)
 SAME = 2  # levels of 255 by which an image that a GAN paints again may differ
+
+
+@runtime_checkable
+class Viewed(Protocol):
+    """A model that knows its views."""
+
+    @property
+    def views(self) -> tuple[View, ...]: ...
+
+
+Loaded = TypeVar("Loaded", bound=Viewed)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -186,7 +197,7 @@ def load_family(
             f"--size {settings.size}: {model.name} makes images of {ways.size} pixels"
         )
     mesh = device_mesh()
-    views = tuple(_view(model, ways, latent, settings) for latent in ways.latents)
+    views = views_of(model, ways, settings)
     data_parallel = ft.partial(parallel.data_parallel, mesh=mesh)
 
     def pictures(decode: Any) -> Any:
@@ -220,6 +231,13 @@ def family_of_view(
     ``source`` and ``rows`` as for ``generator_of_view``. Raises UneError where its
     weights are not the view's.
     """
+    return of_view(load_family, view, source, rows=rows)
+
+
+def of_view(
+    load: Callable[..., Loaded], view: View, source: str | None, *, rows: int | None
+) -> Loaded:
+    """What ``load`` makes of the model, settings and rows of a latent view."""
     usual, how = Settings(), view.settings
     base = view.name.removesuffix(str(how.get("suffix", "")))
     settings = Settings(
@@ -230,16 +248,22 @@ def family_of_view(
         size=view.config.get("size"),
     )
     try:
-        model = resolve(source or view.model_id)._replace(name=base)
-        family = load_family(model, settings, rows=rows)
+        model = resolve(source or view.model_id)
+        named = model._replace(name=base, model_id=view.model_id)
+        loaded = load(named, settings, rows=rows)
     except (CheckpointError, UneError) as error:
         raise UneError(f"view {view.name!r}: {error}") from error
-    if family.views[0].weights_sha256 != view.weights_sha256:
+    if loaded.views[0].weights_sha256 != view.weights_sha256:
         raise UneError(
             f"{model.source} holds other weights than the model that made view "
             f"{view.name!r}"
         )
-    return family
+    return loaded
+
+
+def views_of(model: Model, ways: Ways, settings: Settings) -> tuple[View, ...]:
+    """A zoo's views of the model's latents."""
+    return tuple(_view(model, ways, latent, settings) for latent in ways.latents)
 
 
 def _view(model: Model, ways: Ways, latent: Latent, settings: Settings) -> View:

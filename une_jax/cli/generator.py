@@ -15,6 +15,7 @@ from PIL import Image
 from ports import stable_diffusion
 from ports.checkpoint import CheckpointError
 from ports.conditioning import Condition
+from ports.port import Port
 from une_jax import consistency, images, parallel, shells
 from une_jax.cli import costs, programs
 from une_jax.cli.batches import DTYPES, Output, batch_size_for, batched
@@ -59,6 +60,10 @@ class Generator:
     def vae(self) -> programs.Pictures:
         """The VAE's compiled programs."""
         return programs.pictures(self.sd.vae.apply, self.sd.vae.config, self.mesh)
+
+    @property
+    def unet(self) -> Port:
+        return self.sd.unet
 
     @property
     def walks(self) -> programs.Walks:
@@ -228,9 +233,11 @@ class Generator:
 
         return self._run(run, pixels)
 
-    def condition(self, prompt: str) -> Cond:
-        """What the UNet is told for one prompt, guidance aside."""
-        return condition(self.sd, [prompt], self.size, self.settings.guidance)
+    def condition(self, prompt: str, guidance: float | None = None) -> Cond:
+        """What the UNet is told for one prompt, guidance aside (unless it embeds it: its
+        scale, by default that of the settings)."""
+        scale = self.settings.guidance if guidance is None else guidance
+        return condition(self.sd, [prompt], self.size, scale)
 
     def seconds_per_image(self) -> dict[str, float]:
         """Of each stage of ``compute``, measured by one warm call on random input.

@@ -59,14 +59,14 @@ class Edit:
 
         from une_jax import hspace
         from une_jax.cli import hspace_moves, inside
-        from une_jax.cli.generator import generator_of_view
+        from une_jax.cli.diffusion import diffusion_of_view
 
         held = hspace_moves.load(self.directions).of(list(weights))
         weights = dict.fromkeys(held.names, 1.0) | weights
         strength = self.strength or held.usual
         amounts = held.amounts(list(weights.values()), strength, self.unit)
         symmetric = held.symmetric if self.process is None else self.process == "symmetric"  # fmt: skip
-        generator = generator_of_view(held.view, self.generator, rows=len(strength))
+        generator = diffusion_of_view(held.view, self.generator, rows=len(strength))
         inside.require_plain(generator)
         held.require(generator)
         schedule = generator.walk_params["steps"]

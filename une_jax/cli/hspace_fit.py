@@ -48,7 +48,8 @@ class Fit:
     """most train images to sample, and most test images; the train images' h is kept in
     memory, 8 MB each for Stable Diffusion at 50 steps"""
     view: Annotated[str | None, OWN_DEFAULT] = None
-    """which generator view of the zoo (default: its only one, or --generator's)"""
+    """which view of the zoo, a latent generator's or a pixel diffusion model's (default:
+    its only one, or --generator's)"""
     generator: Annotated[str | None, OWN_DEFAULT] = None
     """PATH_OR_ID of the zoo's generator (default: found by its name)"""
     json: Json = False
@@ -64,7 +65,7 @@ class Fit:
         if self.out.is_dir():
             raise UneError(f"{self.out} is a folder; choose a file for --out")
         opened = zoo.open(self.zoo)
-        view = pictures.generator_view(opened, self.view, self.generator)
+        view = pictures.diffusion_view(opened, self.view, self.generator)
         train, test = (opened.split(part)[: self.limit] for part in ("train", "test"))
         if len(train) < 2:
             raise UneError(
@@ -73,9 +74,9 @@ class Fit:
         weights = {} if self.method == "pca" else self._weights(opened, train)
 
         from une_jax.cli import inside
-        from une_jax.cli.generator import generator_of_view
+        from une_jax.cli.diffusion import diffusion_of_view
 
-        generator = generator_of_view(view, self.generator)
+        generator = diffusion_of_view(view, self.generator)
         inside.require_plain(generator)
         sampled = inside.Sampled(generator, opened)
         if self.method == "pca":

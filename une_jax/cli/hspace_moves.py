@@ -13,7 +13,7 @@ from jaxtyping import Float32
 
 from une_jax import asyrp_files, directions, hspace_files
 from une_jax.attributes import resolve
-from une_jax.cli.generator import Generator
+from une_jax.cli.diffusion import Diffusion
 from une_jax.cli.programs import FUNCTIONS, TABLES, Rule
 from une_jax.directions import Unit
 from une_jax.errors import UneError
@@ -50,7 +50,7 @@ class Moves:
         """The usual one."""
         return next(iter(self.units))
 
-    def require(self, generator: Generator) -> None:
+    def require(self, generator: Diffusion) -> None:
         """
         Raises:
             UneError: they belong to another model, or to other steps; it says which.

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float16, Float32, UInt8
 
 from une_jax import asyrp, hspace_files, images
 from une_jax.cli import pictures
-from une_jax.cli.generator import Generator
+from une_jax.cli.diffusion import Diffusion
 from une_jax.cli.layout import nchw
 from une_jax.cli.programs import TABLES, Rule
 from une_jax.cli.progress import Progress
@@ -23,7 +23,7 @@ from une_jax.zoo import Zoo
 CHUNK = 64  # images whose h is on the device at a time
 
 
-def require_plain(generator: Generator) -> None:
+def require_plain(generator: Diffusion) -> None:
     """Refuses noise that is not walked by DDIM alone.
 
     Raises:
@@ -37,7 +37,7 @@ def require_plain(generator: Generator) -> None:
 
 
 def middles(
-    generator: Generator,
+    generator: Diffusion,
     noise: Float32[np.ndarray, "b c h w"],
     prompts: Sequence[str] | None = None,
 ) -> Float32[np.ndarray, "b t i j k"]:
@@ -46,7 +46,7 @@ def middles(
 
 
 def edit(
-    generator: Generator,
+    generator: Diffusion,
     noise: Float32[np.ndarray, "n c h w"],
     moves: Float32[np.ndarray, "m t i j k"] | asyrp.Params,
     amounts: Float32[np.ndarray, "n s m"],
@@ -79,7 +79,7 @@ def edit(
 class Sampled:
     """A zoo's images, sampled from their noise for what the bottleneck holds."""
 
-    generator: Generator
+    generator: Diffusion
     opened: Zoo
 
     def chunks(self, rows: np.ndarray) -> Iterator[Float32[Array, "b t i j k"]]:

@@ -240,7 +240,12 @@ def mover(mesh: Mesh, control: shells.Control) -> Program:
 
 
 def prepared(apply: Callable[..., Any], params: Any, cond: Any) -> Any:
-    """The condition with what all steps have in common computed, once for all."""
+    """The condition with what all steps have in common computed, once for all.
+
+    A network that is told nothing has nothing to prepare.
+    """
+    if cond is None:
+        return None
 
     def prepare(cond):
         t = timesteps(params["steps"])

@@ -43,7 +43,8 @@ class Translate:
     """Encode images with one model and decode the same code with another.
 
     No pairs are needed: models that were trained apart share the noise that they start
-    from. Models have latents of one shape; or it is one model, with two prompts.
+    from. Models have latents of one shape, or walk in pixels of one size; or it is one
+    model, with two prompts.
     """
 
     images: tuple[Path, ...]
@@ -129,6 +130,8 @@ class Translate:
                 f"--eta {self.eta:g}: use above 0, up to 1 (without noise there is no "
                 "code; that is --code ddim)"
             )
+        if self.code == "ddim" and self.eta is not None:
+            raise UneError("--eta: --code ddim draws no noise; leave it out")
         if not self.skip or not self.guidance_to:
             raise UneError("--skip and --guidance-to: give one number or more")
         for skip in self.skip:
@@ -160,16 +163,10 @@ class Translate:
         models = [names.resolve(spec) for spec in (self.source, self.to)]
 
         from une_jax import codes
-        from une_jax.cli.family import family_of
-        from une_jax.cli.generator import Settings, load_generator
+        from une_jax.cli.diffusion import load_diffusion
+        from une_jax.cli.settings import Settings
         from une_jax.cli.translator import Translator
 
-        for model in models:
-            if found := family_of(model):
-                raise UneError(
-                    f"{model.name} is a {found[1]}: translate takes latent diffusion "
-                    "pipelines (mini-sd15, sd15, ...)"
-                )
         settings = [
             Settings(
                 steps=self.steps,
@@ -186,17 +183,17 @@ class Translate:
             )
         ]
         how = {"batch_size": self.batch_size, "rows": rows}
-        source = load_generator(models[0], settings[0], **how)
+        source = load_diffusion(models[0], settings[0], **how)
         target = (  # one model with two prompts has its weights once
             dataclasses.replace(source, settings=settings[1])
             if models[0] == models[1]
-            else load_generator(models[1], settings[1], **how)
+            else load_diffusion(models[1], settings[1], **how)
         )
         for option, generator, scales in (
             ("from", source, (self.guidance_from,)),
             ("to", target, self.guidance_to),
         ):
-            embeds = generator.sd.unet.config.time_cond_proj_dim is not None
+            embeds = generator.samples_in_few_steps
             if not (embeds or generator.settings.prompt or set(scales) <= {1.0}):
                 raise UneError(
                     f"--guidance-{option} says nothing without --prompt-{option}"

@@ -1,4 +1,4 @@
-"""Two diffusion pipelines as ``une-jax translate`` uses them: one's code, the other's."""
+"""Two diffusion models as ``une-jax translate`` uses them: one's code, the other's."""
 
 import functools as ft
 from collections.abc import Callable
@@ -14,7 +14,8 @@ from jaxtyping import Int, UInt8
 from une_jax import guidance, parallel, translation
 from une_jax.cli import programs
 from une_jax.cli.batches import batched
-from une_jax.cli.generator import Generator, condition
+from une_jax.cli.diffusion import Diffusion
+from une_jax.cli.pictures import in_pixels
 from une_jax.errors import UneError
 from une_jax.translation import Side
 
@@ -27,13 +28,19 @@ class Translator:
         UneError: they have not.
     """
 
-    source: Generator = field(repr=False)
-    target: Generator = field(repr=False)
+    source: Diffusion = field(repr=False)
+    target: Diffusion = field(repr=False)
     code: translation.Kind
     eta: float | None  # None: the code's own
 
     def __post_init__(self):
         one, other = self.source, self.target
+        kinds = ["pixels" if in_pixels(m.views[0]) else "latents" for m in (one, other)]
+        if len(set(kinds)) > 1:
+            raise UneError(
+                f"{one.name} walks in {kinds[0]}, {other.name} in {kinds[1]}: one's code "
+                "is none of the other's; choose two of a kind"
+            )
         for what, a, b in (
             ("latents of shape", one.views[0].shape, other.views[0].shape),
             ("images of", f"{one.size} pixels", f"{other.size} pixels"),
@@ -47,10 +54,10 @@ class Translator:
     @ft.cached_property
     def shares_vae(self) -> bool:
         """Whether the two VAEs are one: else the target reads latents of another's."""
-        one, other = (g.sd.vae for g in (self.source, self.target))
-        if one.config != other.config:
+        one, other = self.source, self.target
+        if one.vae != other.vae:  # of another configuration
             return False
-        same = jax.tree.map(np.array_equal, one.params, other.params)
+        same = jax.tree.map(np.array_equal, one.vae_params, other.vae_params)
         return all(jax.tree.leaves(same))
 
     def translate(
@@ -78,14 +85,14 @@ class Translator:
 
     def _run(
         self,
-        target: Generator,
+        target: Diffusion,
         pixels: np.ndarray,
         rows: np.ndarray,
         skip: int,
         scale: float,
     ) -> np.ndarray:
         source = self.source
-        args = (source.sd.unet.apply, target.sd.unet.apply, source.mesh)
+        args = (source.unet.apply, target.unet.apply, source.mesh)
         walk = program(*args, self.code, self.eta)
         data = {"skip": jnp.int32(skip), "key": source.walk_params["key"]}
         params = parallel.replicate(data, source.mesh) | {
@@ -140,14 +147,13 @@ def program(
     return parallel.data_parallel(run, mesh, compiler_options=options)
 
 
-def told(generator: Generator, scale: float) -> dict[str, Any]:
+def told(generator: Diffusion, scale: float) -> dict[str, Any]:
     """A generator's parameters of a walk, at this guidance scale and its own prompt."""
-    prompt, sd, size = generator.settings.prompt or "", generator.sd, generator.size
-    guide = None
-    embeds = sd.unet.config.time_cond_proj_dim is not None
-    if scale != 1 and prompt and not embeds:  # else the two branches are the same
-        without = condition(sd, [""], size, scale)
+    prompt, guide = generator.settings.prompt or "", None
+    # Else the two branches are the same, or the scale is embedded.
+    if scale != 1 and prompt and not generator.samples_in_few_steps:
+        without = generator.condition("", scale)
         guide = {"without": without, "scale": jnp.full(1, scale, jnp.float32)}
-    told = {"cond": condition(sd, [prompt], size, scale), "guidance": guide}
+    told = {"cond": generator.condition(prompt, scale), "guidance": guide}
     own = {name: generator.walk_params[name] for name in ("unet", "steps")}
     return own | parallel.replicate(told, generator.mesh)

@@ -148,10 +148,11 @@ def test_edit_friendly_and_words(run, tiny, other, three, tmp_path):
     "args, said",
     [
         (("--eta", 0), "--eta 0: use above 0, up to 1 (without noise there is no code; that is --code ddim)"),
+        (("--eta", 0.5, "--code", "ddim"), "--eta: --code ddim draws no noise; leave it out"),
         (("--skip", [0, 3]), "--skip 3: of 3 steps, leave out 0 to 2"),
         (("--guidance-to", "nan"), "--guidance-from and --guidance-to: use numbers, 1 for none"),
         (("--to", "mini-sd155"), "'mini-sd155' is neither a folder nor a built-in name; did you mean mini-sd15?"),
-        (("--to", "mini-gan"), "mini-gan is a StyleGAN2: translate takes latent diffusion pipelines (mini-sd15, sd15, ...)"),
+        (("--to", "mini-gan"), "mini-gan is a StyleGAN2: use a diffusion pipeline, in latents (mini-sd15, sd15, ...) or in pixels (mini-ddpm, ...)"),
         (("--to", "mini-sd15"), "tiny has images of 16 pixels, mini-sd15 of 64 pixels: one's code is none"),
         (("--guidance-to", 3), "--guidance-to says nothing without --prompt-to"),
         (("--images", ["nowhere"]), "image folder nowhere does not exist; check the path"),
