@@ -146,15 +146,16 @@ def sample(
         def up(h):
             return raw(halves.up(params, h, rest), x)
 
-        def edited():
-            out = up(moved(shift, what, h, at, len(x)))
-            return out, out if symmetric else up(h)
+        def shifted():
+            return moved(shift, what, h, at, len(x))
 
-        def left_alone():
-            out = up(h)
-            return out, out
-
-        image, noise = jax.lax.cond(edit, edited, left_alone)
+        if symmetric:
+            image = noise = up(jax.lax.cond(edit, shifted, lambda: h))
+        else:
+            noise = up(h)
+            # Waits for it: two ways up side by side take the memory of both, and the
+            # cache's.
+            image = jax.lax.cond(edit, lambda: up(shifted()), lambda: noise)
         return step(x, row, image, noise, at.i, keys), None
 
     at = At(jnp.arange(n, dtype=jnp.int32), table.rows.t)

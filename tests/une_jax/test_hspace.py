@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sd_schedule import SD
 
-from une_jax import ddim, guidance, hspace
+from une_jax import ddim, flops, guidance, hspace
 from une_jax.errors import UneError
 from une_jax.schedule import Schedule, alphas_cumprod_of
 
@@ -68,6 +68,24 @@ def test_no_move_is_ddim(schedule, x_T, moves, symmetric):
     np.testing.assert_allclose(still, plain, rtol=1e-5, atol=1e-5)
     moved = edit(x_T, schedule, moves, symmetric=symmetric)
     assert np.abs(moved - plain).max() > 0.05
+
+
+@pytest.mark.parametrize(("symmetric", "ways_up"), [(True, 1), (False, 2)])
+def test_a_step_has_the_way_up_no_more_often_than_it_must(schedule, x_T, symmetric, ways_up):  # fmt: skip
+    """In the program, which is compiled whole, and of which a branch is run."""
+
+    def product(params, h, rest):
+        return up(params, h, rest) @ params["wide"]
+
+    wide = jnp.ones((SHAPE[-1], SHAPE[-1]))
+    halves = hspace.Halves(down, product)
+
+    def walk(params, what):
+        return hspace.sample(halves, params, x_T, schedule, shift=hspace.add, what=what, symmetric=symmetric)  # fmt: skip
+
+    args = ({**PARAMS, "wide": wide}, jnp.zeros((N, *H)))
+    assert flops.count(walk, *args) == ways_up * N * flops.count(jnp.matmul, x_T, wide)
+    assert str(jax.make_jaxpr(walk)(*args)).count("dot_general[") == ways_up
 
 
 def test_symmetric_is_ddim_of_the_moved_network(schedule, x_T, moves):
