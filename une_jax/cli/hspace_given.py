@@ -69,6 +69,22 @@ def edit(
     )
 
 
+def strip(
+    generator: "Generator",
+    directions: Directions,
+    name: str,
+    strengths: Sequence[float],
+    noise: Float32[np.ndarray, "n c h w"],
+    prompts: Sequence[str] | None = None,
+) -> UInt8[np.ndarray, "n s size size 3"]:
+    """Images at each of the strengths of one direction, in its standard deviations."""
+    at = directions.index(name)
+    amounts = directions.amounts({name: 1.0}, strengths)[..., [at]]
+    amounts = np.repeat(amounts / directions.length[at], len(noise), axis=0)
+    moves = hspace_files.unpack(directions, [name])
+    return edit(generator, noise, moves, amounts, prompts)
+
+
 def _require(found: Directions, view: View) -> None:
     how = settings_of(view)
     scheduler = view.settings["scheduler"]

@@ -221,6 +221,26 @@ def test_edits_are_made_in_h_beside_those_in_the_noise(
     assert np.abs((noise - h)[:, :tile]).max() > 1
 
 
+def test_edits_in_h_and_in_noise_are_judged_side_by_side(
+    run, built, tiny, eyes, inner, tmp_path
+):
+    out = tmp_path / "out"
+    args = ("report", built, "--generator", tiny, "--only", "effects", "--out", out)
+    ran = run(*args, "--hspace", inner, "--judge", f"eyes={eyes}")
+    assert ran.code == 0, ran.err
+    with (out / "spaces.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    ways = ["noise", "noise, others kept", "h", "h, others kept"]
+    assert [row["way"] for row in rows] == ways
+    with (out / "spaces_by_attribute.csv").open() as file:
+        edited = [r["attribute"] for r in csv.DictReader(file)]
+    names = set(edited)
+    # The tiny zoo's best-read attributes; those of them that the file has.
+    assert names <= {"Smiling", "Male"} and len(edited) == 4 * len(names)
+    assert {row["reached"][-4:] for row in rows} == {f"of {len(names)}"}
+    assert "middle block (h) another" in Read(out / "index.html").text
+
+
 def test_components_have_sheets_of_their_own(run, built, tiny, tmp_path):
     file, out = tmp_path / "pca.safetensors", tmp_path / "out"
     how = ("--method", "pca", "--components", 2, "--generator", tiny, "--out", file)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import UInt8
 
-from une_jax import hspace_files
 from une_jax.cli import hspace_given
 from une_jax.cli.sections.decoding import Decoding
 from une_jax.directions import Directions
@@ -82,14 +81,8 @@ def _inside(
 ) -> None:
     """The same images with h moved."""
     g, rows = decoding.generators[0], decoding.test[:SHOWN]
-    amounts = inside.amounts({name: 1.0}, STRENGTHS)[..., [inside.index(name)]]
-    grid = hspace_given.edit(
-        g,
-        decoding.origin(g, rows)[g.name],
-        hspace_files.unpack(inside, [name]),
-        np.repeat(amounts / inside.length[inside.index(name)], len(rows), axis=0),
-        decoding.prompts(g, rows),
-    )
+    noise, prompts = decoding.origin(g, rows)[g.name], decoding.prompts(g, rows)
+    grid = hspace_given.strip(g, inside, name, STRENGTHS, noise, prompts)
     _sheet(chapter, name, "h", "in the UNet's bottleneck", grid)
 
 

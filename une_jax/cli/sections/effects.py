@@ -6,6 +6,7 @@ import numpy as np
 
 from une_jax.cli.effects import editor
 from une_jax.cli.judging import REGRESSOR
+from une_jax.cli.sections import spaces
 from une_jax.cli.sections.decoding import Decoding
 from une_jax.cli.sections.edits import KEEPING, best
 from une_jax.report import effect_figures, effect_tables, effects
@@ -28,7 +29,13 @@ def write(decoding: Decoding, judge: Judge, tell: Callable[[float], None]) -> Ch
         chapter.say(f"No attribute has a direction that {judge.name} can judge.")
         return chapter
     test = decoding.test[:IMAGES]
-    measured = _measured(decoding, names, test, judge, tell)
+    walks = effects.walks_of(decoding.teacher, names, WAYS)
+    done = _counter(
+        len(test) * (len(names) + len(walks) * len(STEPS))
+        + spaces.count(decoding, names, len(test)),
+        tell,
+    )
+    measured = _measured(decoding, walks, test, judge, done)
     compared = effect_tables.compare(measured, TARGET)
     painted = judge.name == REGRESSOR  # of other images, nothing is known to be planted
     truth = effect_tables.planted(judge.names) if painted else None
@@ -93,6 +100,7 @@ def write(decoding: Decoding, judge: Judge, tell: Callable[[float], None]) -> Ch
     for way in ("euclidean", KEEPING):
         if way in by and by[way]["compared"]:
             chapter.find(keeping(way, by[way]))
+    spaces.write(chapter, decoding, measured, KEEPING, judge, TARGET, done)
     return chapter
 
 
@@ -142,22 +150,26 @@ def keeping(way: str, kept: Row) -> Finding:
     )
 
 
-def _measured(
-    decoding: Decoding,
-    names: Sequence[str],
-    test: np.ndarray,
-    judge: Judge,
-    tell: Callable[[float], None],
-) -> effects.Measured:
-    g = decoding.generators[0]
-    walks = effects.walks_of(decoding.teacher, names, WAYS)
-    total, done = len(test) * (len(names) + len(walks) * len(STEPS)), 0
+def _counter(total: int, tell: Callable[[float], None]) -> Callable[[int], None]:
+    """Tells the part of ``total`` images that is done."""
+    done = 0
 
     def count(images: int) -> None:
         nonlocal done
         done += images
         tell(min(1.0, done / total))
 
+    return count
+
+
+def _measured(
+    decoding: Decoding,
+    walks: Sequence[effects.Walk],
+    test: np.ndarray,
+    judge: Judge,
+    done: Callable[[int], None],
+) -> effects.Measured:
+    g = decoding.generators[0]
     length = effects.mean_length(decoding.teacher.train)
     return effects.measure(
         effects.along(editor(g, decoding.zoo, test, "off"), length),
@@ -167,5 +179,5 @@ def _measured(
         len(test),
         length=length,
         block=effects.block_of(g.size, walks, len(STEPS)),
-        done=count,
+        done=done,
     )
