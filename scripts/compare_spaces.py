@@ -103,7 +103,9 @@ def main(args: Args) -> None:
     each = contest.by_attribute(entries)
     tables.write_csv(args.out / "ways.csv", rows)
     tables.write_csv(args.out / "attributes.csv", each)
-    write_bytes_atomically(args.out / "ways.md", tables.markdown(rows).encode())
+    write_bytes_atomically(
+        args.out / "results.md", results(args, case, rows, each).encode()
+    )
     write_bytes_atomically(
         args.out / "costs.png", contest.figure(entries, args.change).png
     )
@@ -113,6 +115,38 @@ def main(args: Args) -> None:
     print(tables.text(rows), tables.text(each), sep="\n\n")
     print(
         json.dumps({"out": str(args.out), "faces": args.count, "change": args.change})
+    )
+
+
+def results(
+    args: Args, case: cases.Case, rows: list[tables.Row], each: list[tables.Row]
+) -> str:
+    """The page of tables."""
+    steps = case.opened[case.generator.name].view.settings["steps"]
+    return "\n\n".join(
+        [
+            "# Which space edits best: tables",
+            f"`python scripts/compare_spaces.py`: {args.count} held-out faces that lack an "
+            f"attribute, {len(case.attributes)} attributes, {case.generator.name} in "
+            f"{steps} steps. All numbers are at a change of {args.change:g} sd of the edited "
+            "score, between the strengths that were walked; a dash: not reached.",
+            tables.markdown(rows),
+            "*collateral*: root mean square change of the other scores, image by image, in "
+            "sd; *systematic*: of the mean over images. *vs first*: of the collateral, over "
+            "the attributes that both reach, with 95 % intervals over the images; means of "
+            "other columns are over what the way itself reaches. *identity*: cosine of the "
+            "factors that no attribute changes. *psnr outside*: of the three quarters of "
+            "the pixels that the edit changes least, dB. *from the data*: by how much the "
+            f"distance to the {NEAREST} nearest train images grows, in {args.eyes}, relative "
+            "to that of held-out images. *most*: largest mean change at any strength. *ms an "
+            "edit*: decoding included, medians, in turn, warm. *MB*: scratch of the compiled "
+            f"walk of a batch of {case.generator.batch_size}.",
+            "## By attribute",
+            tables.markdown(each),
+            "*step*: in mean lengths of the noise; standard deviations of h along the move; "
+            "times what Asyrp's function learnt; guidance scale.",
+            "",
+        ]
     )
 
 
