@@ -136,12 +136,12 @@ def test_an_upload_is_inverted_as_the_zoos_images_were(built, tiny, faces):
 
 
 @pytest.mark.slow
-def test_it_serves_edits_until_it_is_told_to_end(built, tiny, eyes, faces):
+def test_it_serves_edits_until_it_is_told_to_end(built, tiny, eyes, faces, inner):
     pytest.importorskip("gradio", reason="needs the extra: pip install 'une-jax[app]'")
     command = [
         *(sys.executable, "-m", "une_jax", "app", str(built), "--port", "0", "--json"),
         *("--generator", str(tiny), "--judge", f"eyes={eyes}"),
-        *("--images", str(faces / "img_align_celeba")),
+        *("--images", str(faces / "img_align_celeba"), "--hspace", str(inner)),
     ]
     quick = {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "true"}
     with subprocess.Popen(
