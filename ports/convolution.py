@@ -8,13 +8,15 @@ kernels, for which Winograd's minimal filtering needs 2.25 times fewer products
 
 import functools as ft
 import operator as op
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
+Form = Callable[[Array, Array], Array]
 Padding = tuple[tuple[int, int], tuple[int, int]]
 SAME = ((1, 1), (1, 1))
 
@@ -48,10 +50,16 @@ def conv2d(
     roomy = b * h * w >= _MIN_PIXELS and min(n_in, n_out) >= _MIN_CHANNELS
     near = b * h * w * max(n_in, n_out) <= _MAX_SIZE
     if plain and roomy and near and x.dtype == jnp.float32:
-        return lax.platform_dependent(x, weight, cpu=winograd, default=direct)
+        return _by_platform(winograd, direct, x, weight)
     if h * w <= _GATHER_PIXELS and n_in >= _GATHER_CHANNELS:
-        return lax.platform_dependent(x, weight, cpu=gathered, default=direct)
+        return _by_platform(gathered, direct, x, weight)
     return direct(x, weight)
+
+
+def _by_platform(cpu: Form, default: Form, x: Array, weight: Array) -> Array:
+    """A derivative keeps x and the weight, and not what each of the forms made of them."""
+    chosen = ft.partial(lax.platform_dependent, cpu=cpu, default=default)
+    return jax.checkpoint(chosen)(x, weight)
 
 
 def _direct(x: Array, weight: Array, stride: int, padding: Padding) -> Array:
@@ -115,11 +123,15 @@ def winograd(
     return y.reshape(b, 2 * rows, 2 * cols, -1)[:, :h, :w]
 
 
-@winograd.defjvp
+@ft.partial(winograd.defjvp, symbolic_zeros=True)
 def _winograd_jvp(primals, tangents):
     (x, weight), (dx, dweight) = primals, tangents
-    tangent = _direct(dx, weight, 1, SAME) + _direct(x, dweight, 1, SAME)
-    return winograd(x, weight), tangent
+    pairs = ((dx, weight), (x, dweight))
+    # Of a weight that is not learnt there is no part, rather than one of zeros.
+    some = [p for p in pairs if not any(isinstance(a, SymbolicZero) for a in p)]
+    out = winograd(x, weight)
+    parts = [_direct(*pair, 1, SAME) for pair in some] or [jnp.zeros_like(out)]
+    return out, ft.reduce(op.add, parts)
 
 
 # The transforms of F(2x2, 3x3): B', G and A' of the paper, equation 7.

@@ -167,6 +167,7 @@ def attend(
     ``k`` and ``v`` may have a batch of one (one prompt for all images). The choice
     is static: cuDNN on GPU in half precision; blocks of queries where the scores
     would not fit the CPU's cache or the device; XLA's own fusion elsewhere.
+    Derivatives compute many scores again, block by block, and keep none.
     """
     b, tq, heads, d = q.shape
     k = jnp.broadcast_to(k, (b, *k.shape[1:]))
@@ -180,7 +181,11 @@ def attend(
     device = _chunked if scores >= _DEVICE_SCORES else _whole
     if scores > _CPU_SCORES and (tq > _BLOCK or b > 1):
         cpu = _by_head if tq > _BLOCK else _by_row
-        return lax.platform_dependent(q, k, v, cpu=cpu, default=device)
+
+        def by_platform(q, k, v):
+            return lax.platform_dependent(q, k, v, cpu=cpu, default=device)
+
+        return jax.checkpoint(by_platform)(q, k, v)
     return device(q, k, v)
 
 
@@ -217,7 +222,7 @@ def _chunked(q: Array, k: Array, v: Array) -> Array:
     chunks = -(-tq // chunk)
     q = jnp.pad(q, ((0, 0), (0, chunks * chunk - tq), (0, 0), (0, 0)))
     q = jnp.moveaxis(q.reshape(b, chunks, chunk, heads, d), 1, 0)
-    out = lax.map(lambda q: _whole(q, k, v), q)
+    out = lax.map(jax.checkpoint(lambda q: _whole(q, k, v)), q)
     return jnp.moveaxis(out, 0, 1).reshape(b, -1, heads, d)[:, :tq]
 
 
@@ -228,7 +233,7 @@ def _by_row(q: Array, k: Array, v: Array) -> Array:
         q, k, v = (x.transpose(1, 0, 2) for x in qkv)
         return _weighted(q, k, v).transpose(1, 0, 2)
 
-    return lax.map(one_row, (q, k, v))
+    return lax.map(jax.checkpoint(one_row), (q, k, v))
 
 
 def _by_head(q: Array, k: Array, v: Array) -> Array:
@@ -242,7 +247,8 @@ def _by_head(q: Array, k: Array, v: Array) -> Array:
 
     def one_head(qkv):
         q, k, v = qkv
-        out = lax.map(lambda q: _weighted(q, k, v), q.reshape(blocks, _BLOCK, d))
+        each = jax.checkpoint(lambda q: _weighted(q, k, v))
+        out = lax.map(each, q.reshape(blocks, _BLOCK, d))
         return out.reshape(-1, d)
 
     out = lax.map(one_head, (to_heads(q), to_heads(k), to_heads(v)))

@@ -135,3 +135,30 @@ def test_conv_keeps_the_size_and_adds_its_bias(rng):
     weight, bias = np.asarray(conv.weight[...]), np.asarray(conv.bias[...])
     assert np.abs(bias).min() > 0
     assert rel(conv(jnp.asarray(x)), convolved(x, weight, 1, ROUND) + bias) < 1e-6
+
+
+@pytest.mark.parametrize("form", ["gathered", "winograd"])
+def test_derivatives_keep_the_image_and_the_weight_alone(rng, monkeypatch, form):
+    """Not each platform's patches and transformed tiles; by x nothing but the weight."""
+    for name in ("GATHER_CHANNELS", "MIN_PIXELS", "MIN_CHANNELS"):
+        never = form == "gathered" and name == "MIN_PIXELS"
+        monkeypatch.setattr(convolution, f"_{name}", 2**20 if never else 1)
+    x, weight = (jnp.asarray(normal(rng, *s)) for s in ((2, 8, 6, 4), (3, 3, 4, 5)))
+
+    def kept(f, *args):
+        pull = jax.eval_shape(lambda *a: jax.vjp(f, *a)[1], *args)
+        return sum(leaf.size for leaf in jax.tree.leaves(pull))
+
+    def conv(x, weight):
+        return conv2d(x, weight, stride=1, padding=SAME)
+
+    assert kept(conv, x, weight) <= x.size + weight.size
+    assert kept(lambda x: conv(x, weight), x) <= weight.size
+    towards = jnp.asarray(normal(rng, 2, 8, 6, 5))
+
+    def loss(conv):
+        return jax.grad(lambda *a: jnp.vdot(conv(*a), towards), (0, 1))(x, weight)
+
+    plain = loss(lambda x, weight: convolution._direct(x, weight, 1, SAME))
+    for got, expected in zip(loss(conv), plain, strict=True):
+        assert rel(got, expected) < 2e-6

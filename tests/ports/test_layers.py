@@ -159,6 +159,29 @@ def test_attention_by_blocks_and_whole(rng, monkeypatch, tq, tk, shared):
         assert rel(layers.attend(*args), expected) < 2e-6
 
 
+def test_derivatives_of_attention_keep_no_scores(rng, monkeypatch):
+    """In any form, a step from kept scores and one from those computed again agree."""
+    b, tq, tk, heads = 2, 24, 20, 3
+    q, k, v = (jnp.asarray(x) for x in qkv(rng, tq, tk, b=b, heads=heads))
+    towards = jnp.asarray(normal(rng, *q.shape))
+    expected = jax.grad(lambda *x: jnp.vdot(layers._whole(*x), towards), (0, 1, 2))
+
+    def kept():
+        """The numbers of the largest array that a derivative keeps."""
+        pull = jax.eval_shape(lambda *x: jax.vjp(lambda *y: layers.attend(*y), *x)[1], q, k, v)  # fmt: skip
+        return max(leaf.size for leaf in jax.tree.leaves(pull))
+
+    assert kept() >= b * heads * tq * tk  # few are kept, which is faster
+    monkeypatch.setattr(layers, "_CPU_SCORES", 0)
+    for block, scores in ((8, 2**28), (64, 2**28), (8, 0)):  # by heads, by rows
+        monkeypatch.setattr(layers, "_BLOCK", block)
+        monkeypatch.setattr(layers, "_DEVICE_SCORES", scores)
+        assert kept() < b * heads * tq * tk
+        got = jax.grad(lambda *x: jnp.vdot(layers.attend(*x), towards), (0, 1, 2))
+        for one, other in zip(got(q, k, v), expected(q, k, v), strict=True):
+            assert rel(one, other) < 2e-6
+
+
 def test_attention_goes_by_blocks_where_the_scores_would_be_large():
     def blocked(tq, tk, heads=1, b=1):
         q = jax.ShapeDtypeStruct((b, tq, heads, 8), jnp.float32)
