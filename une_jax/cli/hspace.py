@@ -8,16 +8,18 @@ import tyro
 from une_jax.cli.hspace_curves import Curves
 from une_jax.cli.hspace_edit import Edit
 from une_jax.cli.hspace_fit import Fit
+from une_jax.cli.hspace_local import Local
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hspace:
     """Directions in the UNet's bottleneck (h-space), and edits along them."""
 
-    parts: ClassVar = ("fit", "edit", "curves")
+    parts: ClassVar = ("fit", "local", "edit", "curves")
 
     do: Annotated[
         Annotated[Fit, tyro.conf.subcommand("fit")]
+        | Annotated[Local, tyro.conf.subcommand("local")]
         | Annotated[Edit, tyro.conf.subcommand("edit")]
         | Annotated[Curves, tyro.conf.subcommand("curves")],
         tyro.conf.arg(name=""),

@@ -48,8 +48,10 @@ OPTIONS = {
     "--generator --kind --rank --paper --maps --probes --tests --pictures --attribute "
     "--judge --features --inception --lpips --json",
     "synthesize": "--generator --out --n --seed --steps --json",
-    "hspace": "fit edit curves",
+    "hspace": "fit local edit curves",
     "hspace fit": "--out --method --attribute --keep --balance --components --limit --view "
+    "--generator --json",
+    "hspace local": "--out --row --t --components --region --tolerance --iterations --view "
     "--generator --json",
     "hspace edit": "--directions --image --out --attribute --strength --unit --process "
     "--t-edit --t-boost --generator --prompt --json",

@@ -1,0 +1,93 @@
+"""``une-jax hspace local``: the moves of one image's h that its prediction answers to."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from une_jax import directions, hspace_files, zoo
+from une_jax.cli.generator import generator_of_view
+
+ROW, T = 2, 500
+
+
+@pytest.fixture(scope="module")
+def generator(built, tiny):
+    return generator_of_view(zoo.open(built).manifest.views[0], str(tiny))
+
+
+@pytest.fixture(scope="module")
+def jacobian(built, generator):
+    """Of the raw output by h, dense, at the step nearest to ``T``."""
+    schedule = generator.walk_params["steps"]
+    times = np.asarray(schedule.sampling.t)
+    step = int(np.argmin(np.abs(times - T)))
+    noise = np.asarray(zoo.open(built)[generator.name][[ROW]], np.float32)
+    seen = generator.walk(generator.walks.watched, noise)
+    x, t = jnp.asarray(seen.x[:, step]), jnp.full(1, times[step])
+    unet, cond = generator.sd.unet, generator.walk_params["cond"]
+    h, rest = unet.apply(unet.params, x, t, cond, method="down")
+
+    def up(h):
+        return unet.apply(unet.params, h, rest, method="up")[0]
+
+    dense = np.asarray(jax.jacobian(up)(h))[..., 0, :, :, :]
+    return dense.reshape(*dense.shape[:2], -1, h.size)
+
+
+def local(run, built, tiny, out, *args):
+    ran = run(
+        *("hspace", "local", built, "--generator", tiny, "--out", out),
+        *("--row", ROW, "--t", T, "--tolerance", 1e-8, "--iterations", 200),
+        *(*args, "--json"),
+    )
+    assert ran.code == 0, ran.err
+    return ran.json
+
+
+@pytest.mark.parametrize("region", [(), (0.0, 0.0, 0.5, 1.0)])
+def test_directions_are_the_jacobians_singular_vectors(
+    run, built, tiny, jacobian, tmp_path, region
+):
+    args = ("--region", *region) if region else ()
+    said = local(run, built, tiny, tmp_path / "j.safetensors", *args)
+    inside = jacobian[:, : jacobian.shape[1] // 2] if region else jacobian
+    _, values, vectors = np.linalg.svd(inside.reshape(-1, inside.shape[-1]))
+    found = [row["change of the output"] for row in said["table"]]
+    np.testing.assert_allclose(found, values[:3], rtol=1e-3)
+    file = directions.load(tmp_path / "j.safetensors")
+    moves = hspace_files.unpack(file)
+    assert file.names == ("j1", "j2", "j3") and (moves == moves[:, :1]).all()
+    # As long as changes the output by 1.
+    first = moves[0, 0].ravel()
+    np.testing.assert_allclose(np.linalg.norm(first), 1 / values[0], rtol=1e-3)
+    assert abs(vectors[0] @ first) * values[0] == pytest.approx(1, abs=1e-3)
+    assert np.isfinite(file.spread).all() and (file.spread > 0).all()
+
+
+def test_what_is_found_is_edited_along(run, built, tiny, faces, tmp_path):
+    local(run, built, tiny, tmp_path / "j.safetensors")
+    ran = run(
+        *("hspace", "edit", "--directions", tmp_path / "j.safetensors"),
+        *("--image", faces / "img_align_celeba/000007.jpg", "--attribute", "j1"),
+        *("--strength", 0, 9, "--generator", tiny, "--out", tmp_path / "e", "--json"),
+    )
+    assert ran.code == 0, ran.err
+    assert len(ran.json["images"]) == 2
+
+
+BAD = {
+    "--row 900: ": ("--row", "900"),
+    "--components is 0; use 1": ("--components", "0"),
+    "--region 0.5 0 0.2 1: give LEFT TOP": ("--region", "0.5", "0", "0.2", "1"),
+    "places is inside": ("--region", "0", "0", "0.01", "0.01"),
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_bad_wishes_are_refused_before_any_work(run, built, tmp_path, message):
+    out = tmp_path / "j.safetensors"
+    ran = run("hspace", "local", built, "--out", out, *BAD[message])
+    assert ran.code == 1 and not out.exists()
+    (error,) = ran.errors
+    assert message in error
