@@ -15,7 +15,7 @@ from une_jax.cli.hspace_local import Local
 class Hspace:
     """Directions in the UNet's bottleneck (h-space), and edits along them."""
 
-    parts: ClassVar = ("fit", "local", "edit", "curves")
+    parts: ClassVar = {"fit": Fit, "local": Local, "edit": Edit, "curves": Curves}
 
     do: Annotated[
         Annotated[Fit, tyro.conf.subcommand("fit")]
