@@ -18,7 +18,7 @@ from une_jax.zoo import Zoo
 from une_jax.zoo.atomic import write_bytes_atomically
 
 if TYPE_CHECKING:
-    from une_jax.cli.generator import Generator
+    from une_jax.cli.diffusion import Diffusion
     from une_jax.report import hspace_curves as report
 
 PIXELS = "pixels"
@@ -59,7 +59,8 @@ class Curves:
     cosine: Annotated[float | None, OWN_DEFAULT] = None
     """that of the two texts, in place of them (default: 1)"""
     view: Annotated[str | None, OWN_DEFAULT] = None
-    """which generator view of the zoo (default: its only one, or --generator's)"""
+    """which view of the zoo, a latent generator's or a pixel diffusion model's (default:
+    its only one, or --generator's)"""
     generator: Annotated[str | None, OWN_DEFAULT] = None
     """PATH_OR_ID of the zoo's generator (default: found by its name)"""
     json: Json = False
@@ -67,17 +68,17 @@ class Curves:
     def run(self) -> dict[str, Any]:
         self._check()
         opened = zoo.open(self.zoo)
-        view = pictures.generator_view(opened, self.view, self.generator)
+        view = pictures.diffusion_view(opened, self.view, self.generator)
         rows = opened.split("train")[: self.images]
         if not len(rows):
             raise UneError(f"{opened.path} has no train images to measure")
 
         from une_jax.cli import inside
-        from une_jax.cli.generator import generator_of_view
+        from une_jax.cli.diffusion import diffusion_of_view
         from une_jax.report import hspace_curves as report
 
         cosine = self._cosine()
-        generator = generator_of_view(view, self.generator)
+        generator = diffusion_of_view(view, self.generator)
         inside.require_plain(generator)
         measure = self._measure(opened, generator.size)
         curves, strip = measured(generator, opened, rows, measure)
@@ -195,7 +196,7 @@ class Measure(NamedTuple):
 
 
 def measured(
-    generator: "Generator", opened: Zoo, rows: np.ndarray, measure: Measure
+    generator: "Diffusion", opened: Zoo, rows: np.ndarray, measure: Measure
 ) -> "tuple[report.Curves, report.Strip]":
     """The curves of these images, and the walk of the first one.
 
@@ -223,7 +224,8 @@ def measured(
             noise = np.asarray(opened[generator.name][some], np.float32)
             said = pictures.prompts_of(generator, opened, some)
             seen = walker.walk(walker.walks.watched, noise, prompts=said)
-            whole = measure.look(walker.decode(noise, prompts=said))
+            x0 = walker.walk(walker.walks.sample, noise, prompts=said)
+            whole = measure.look(_painted(generator, x0))
             for kind, latents in zip(kinds, (seen.image, seen.x), strict=True):
                 kind.append(_far(generator, measure, whole, latents))
                 if not start:
@@ -237,7 +239,7 @@ def measured(
 
 
 def _far(
-    generator: "Generator",
+    generator: "Diffusion",
     measure: Measure,
     whole: np.ndarray,
     latents: Float[np.ndarray, "k m h w c"],
@@ -256,7 +258,7 @@ def _far(
 
 
 def _painted(
-    generator: "Generator", latents: Float[np.ndarray, "n h w c"]
+    generator: "Diffusion", latents: Float[np.ndarray, "n h w c"]
 ) -> UInt8[np.ndarray, "n s s 3"]:
     from une_jax.cli.layout import nchw
 
