@@ -36,6 +36,7 @@ from scripts.asyrp.args import RESULT, Args  # noqa: E402
 from scripts.miniature import loop, picture  # noqa: E402
 from une_jax import asyrp, asyrp_files, asyrp_training, directional, hspace, parallel  # noqa: E402
 from une_jax.cli import clip_judge as judges  # noqa: E402
+from une_jax.cli import programs  # noqa: E402
 from une_jax.cli.names import resolve  # noqa: E402
 from une_jax.errors import UneError  # noqa: E402
 
@@ -71,7 +72,7 @@ class Run:
         self.args, self.found, self.judge = args, found, judge
         self.generator = found.generator
         self.frozen = sources.frozen(self.generator)
-        self.halves = sources.halves(self.generator)
+        self.halves = programs.halves(self.generator.sd.unet.apply)
         self.phases = hspace.phases(self.frozen.schedule, t_edit=args.t_edit)
         self.edits = int(self.phases.edit.sum())
         if not self.edits:

@@ -1,6 +1,5 @@
 """What Asyrp learns from: noise of images, the generator, and both of its halves."""
 
-import functools as ft
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from ports import vae
 from scripts.miniature import data
-from une_jax import guidance, hspace, images, zoo
+from une_jax import images, zoo
 from une_jax.cli import inside, pictures, programs
 from une_jax.cli.generator import Generator, generator_of_view, load_generator
 from une_jax.cli.layout import nhwc
@@ -69,18 +68,8 @@ def of_faces(name: str, steps: int, n: int) -> Source:
 def frozen(generator: Generator) -> Frozen:
     """The generator's weights and tables, for its own prompt and guidance."""
     apply, walk = generator.sd.unet.apply, generator.walk_params
-    cond = walk["cond"]
-    if walk["guidance"] is not None:
-        cond = guidance.guide(cond, walk["guidance"]["without"], walk["guidance"]["scale"])  # fmt: skip
-    prepared = programs.prepared(apply, {"unet": walk["unet"], "steps": walk["steps"]}, cond)  # fmt: skip
-    return Frozen(walk["unet"], generator.vae_params, prepared, walk["steps"])
-
-
-def halves(generator: Generator) -> hspace.Halves:
-    apply = generator.sd.unet.apply
-    return hspace.guided(
-        hspace.Halves(ft.partial(apply, method="down"), ft.partial(apply, method="up"))
-    )
+    unet, cond, steps = programs.told(apply, walk, {})
+    return Frozen(unet, generator.vae_params, cond, steps)
 
 
 def paint(generator: Generator, params: Any, x0: jax.Array) -> jax.Array:

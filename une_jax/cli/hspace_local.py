@@ -1,6 +1,5 @@
 """``une-jax hspace local``: what changes one image most, by its UNet's own Jacobian."""
 
-import functools as ft
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -120,24 +119,21 @@ class Local:
         import jax
         import jax.numpy as jnp
 
-        from une_jax import guidance, hspace, jacobian
+        from une_jax import hspace, jacobian
         from une_jax.cli import programs
 
-        apply, walk = generator.unet.apply, generator.walk_params
-        cond = walk["cond"] if prompts is None else generator.condition(prompts[0])
-        if (guide := walk["guidance"]) is not None:
-            cond = guidance.guide(cond, guide["without"], guide["scale"])
-        halves = hspace.guided(
-            hspace.Halves(ft.partial(apply, method="down"), ft.partial(apply, method="up"))
-        )  # fmt: skip
+        apply, own = generator.unet.apply, dict(generator.walk_params)
+        if prompts is not None:
+            own["cond"] = generator.condition(prompts[0])
+        halves = programs.halves(apply)
 
         @jax.jit
-        def peaks(walk, cond, x, t, mask):
-            cond = programs.prepared(apply, walk, cond)
-            h, rest = halves.down(walk["unet"], x, t, cond)
+        def peaks(own, x, t, mask):
+            unet, cond, _ = programs.told(apply, own, {})
+            h, rest = halves.down(unet, x, t, cond)
 
             def seen(move):  # in both branches, where there is guidance
-                out = halves.up(walk["unet"], h + move[None].astype(h.dtype), rest)
+                out = halves.up(unet, h + move[None].astype(h.dtype), rest)
                 return hspace.raw(out, x)[0]
 
             return jacobian.singular(
@@ -150,9 +146,8 @@ class Local:
                 at_once=1,
             )
 
-        own = {name: walk[name] for name in ("unet", "steps")}
         weight = jnp.ones((1, 1, 1)) if mask is None else jnp.asarray(mask)[..., None]
-        return peaks(own, cond, jnp.asarray(x), jnp.full(1, int(t)), weight)
+        return peaks(own, jnp.asarray(x), jnp.full(1, int(t)), weight)
 
     def text(self, result: dict[str, Any]) -> str:
         return (

@@ -5,7 +5,7 @@ with equal VAEs share those halves, and a second load of a model compiles nothin
 """
 
 import functools as ft
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -116,12 +116,7 @@ def walks(
     """
     eps_fn = guidance.guided(apply)
 
-    def given(params, more):
-        """The arguments of a walk that all have in common."""
-        cond, guide = more.get("cond", params["cond"]), params["guidance"]
-        if guide is not None:
-            cond = guidance.guide(cond, guide["without"], guide["scale"])
-        return params["unet"], prepared(apply, params, cond), params["steps"]
+    given = ft.partial(told, apply)
 
     def invert(params, x0, more):
         unet, cond, steps = given(params, more)
@@ -184,22 +179,20 @@ def walks(
         unet, cond, steps = given(params, more)
         return ddim.trajectory(eps_fn, unet, x0, steps, cond, at=params["at"])
 
-    halves = hspace.guided(
-        hspace.Halves(ft.partial(apply, method="down"), ft.partial(apply, method="up"))
-    )
+    both = halves(apply)
 
     def middles(params, x_T, more):
         unet, cond, steps = given(params, more)
-        return hspace.collect(halves, unet, x_T, steps, cond).h
+        return hspace.collect(both, unet, x_T, steps, cond).h
 
     def watched(params, x_T, more):
         unet, cond, steps = given(params, more)
-        return asyrp_training.watch(halves, unet, x_T, steps, cond)
+        return asyrp_training.watch(both, unet, x_T, steps, cond)
 
     def inside(params, x_T, more, *, rule, symmetric):
         unet, cond, steps = given(params, more)
         return hspace.sample(
-            halves,
+            both,
             unet,
             x_T,
             steps,
@@ -237,6 +230,26 @@ def mover(mesh: Mesh, control: shells.Control) -> Program:
         return shells.restore(moved, batch["x_T"], control)
 
     return parallel.data_parallel(move, mesh)
+
+
+def told(
+    apply: Callable[..., Any], params: Mapping[str, Any], more: Mapping[str, Any]
+) -> tuple[Any, Any, Any]:
+    """What a walk calls the UNet with: its weights, the condition, the steps.
+
+    Arguments as of :class:`Walks`; with guidance the condition is for both branches.
+    """
+    cond, guide = more.get("cond", params["cond"]), params["guidance"]
+    if guide is not None:
+        cond = guidance.guide(cond, guide["without"], guide["scale"])
+    return params["unet"], prepared(apply, params, cond), params["steps"]
+
+
+def halves(apply: Callable[..., Any]) -> hspace.Halves:
+    """A UNet port's two halves, under guidance too."""
+    return hspace.guided(
+        hspace.Halves(ft.partial(apply, method="down"), ft.partial(apply, method="up"))
+    )
 
 
 def prepared(apply: Callable[..., Any], params: Any, cond: Any) -> Any:

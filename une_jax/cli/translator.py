@@ -124,11 +124,8 @@ def program(
     """
 
     def side(apply, params):
-        cond, guide = params["cond"], params["guidance"]
-        if guide is not None:
-            cond = guidance.guide(cond, guide["without"], guide["scale"])
-        cond = programs.prepared(apply, params, cond)
-        return Side(params["unet"], params["steps"], cond)
+        unet, cond, steps = programs.told(apply, params, {})
+        return Side(unet, steps, cond)
 
     def run(params, batch):
         return translation.translate(
