@@ -32,7 +32,7 @@ sys.path.insert(0, str(ROOT))
 from scripts.asyrp import source as sources  # noqa: E402
 from une_jax import asyrp, asyrp_training, hspace, zoo  # noqa: E402
 from une_jax import hspace_properties as properties  # noqa: E402
-from une_jax.cli import hspace_moves, inside, pictures  # noqa: E402
+from une_jax.cli import hspace_moves, inside, pictures, programs  # noqa: E402
 from une_jax.cli.generator import Generator, generator_of_view  # noqa: E402
 from une_jax.cli.layout import nhwc  # noqa: E402
 from une_jax.cli.programs import FUNCTIONS, TABLES, Rule  # noqa: E402
@@ -216,7 +216,8 @@ def of_function(
 
 def moves_of(study: Study, loaded: hspace_moves.Moves, steps: int) -> Float32[np.ndarray, "n t i j k"]:  # fmt: skip
     """What f moved each image's h by along its own edited walk."""
-    halves, n = sources.halves(study.generator), len(study.schedule.sampling.t)
+    n = len(study.schedule.sampling.t)
+    halves = programs.halves(study.generator.sd.unet.apply)
     f = jax.tree.map(lambda x: x[0], loaded.moves)
 
     @jax.jit
