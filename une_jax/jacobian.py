@@ -58,7 +58,9 @@ def singular(
 
     Args:
         f: from one h to an output of any shape and float dtype; the decoder half with
-            one image's skips, ``lambda h: up(params, h[None], rest)[0]``.
+            one image's skips, ``lambda h: up(params, h[None], rest)[0]``. It needs a
+            forward derivative, which cuDNN's attention has not: no half precision on
+            GPUs.
         h: the point, of any shape.
         mask: weights that the output is multiplied by, broadcast against it: 1 in the
             region to edit, 0 elsewhere.

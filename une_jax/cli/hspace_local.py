@@ -72,6 +72,12 @@ class Local:
 
         generator = diffusion_of_view(view, self.generator)
         inside.require_plain(generator)
+        platform = generator.mesh.devices.flat[0].platform
+        if platform == "gpu" and generator.settings.dtype != "float32":
+            raise UneError(
+                f"view {view.name!r} is of --dtype {generator.settings.dtype}, whose attention "
+                "has no forward derivative on a GPU: build a zoo of --dtype float32"
+            )
         sampled = inside.Sampled(generator, opened)
         at = np.array([self.row])
         noise = np.asarray(opened[view.name][at], np.float32)
