@@ -92,12 +92,12 @@ def main(args: Args) -> None:
             for way in found
         ]
     rows = contest.rows(entries)
-    took, scratch = costs.seconds(found, args.count), memory(case, args)
+    took, each_walk = costs.seconds(found, args.count), walks(case, args)
     for row, way in zip(rows, found, strict=True):
         row |= {
             "ms an edit": 1000 * took[way.name],
-            "MB": scratch[_walk_of(way)] / 1e6,
-            "UNet calls a step": way.passes,
+            "GFLOP": each_walk[_walk_of(way)].flops / 1e9,
+            "MB": each_walk[_walk_of(way)].scratch / 1e6,
             "learns from": way.learns,
         }
     each = contest.by_attribute(entries)
@@ -139,8 +139,8 @@ def results(
             "the pixels that the edit changes least, dB. *from the data*: by how much the "
             f"distance to the {NEAREST} nearest train images grows, in {args.eyes}, relative "
             "to that of held-out images. *most*: largest mean change at any strength. *ms an "
-            "edit*: decoding included, medians, in turn, warm. *MB*: scratch of the compiled "
-            f"walk of a batch of {case.generator.batch_size}.",
+            "edit*: decoding included, medians, in turn, warm. *GFLOP*: of the walk of one "
+            f"image; *MB*: scratch of the compiled walk of a batch of {case.generator.batch_size}.",
             "## By attribute",
             tables.markdown(each),
             "*step*: in mean lengths of the noise; standard deviations of h along the move; "
@@ -242,10 +242,10 @@ def pictures(
     )
 
 
-def memory(case: cases.Case, args: Args) -> dict[str, int]:
+def walks(case: cases.Case, args: Args) -> dict[str, costs.Cost]:
     files = [args.asyrp / f"{a}.safetensors" for a in case.attributes] if args.asyrp else []  # fmt: skip
     there = [file for file in files if file.is_file()]
-    return costs.memory(case, hspace_moves.load(there[:1]).moves if there else None)
+    return costs.walks(case, hspace_moves.load(there[:1]) if there else None)
 
 
 def _walk_of(way: Way) -> str:

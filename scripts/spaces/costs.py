@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,8 @@ from scripts.spaces import texts
 from scripts.spaces.case import Case
 from scripts.spaces.ways import Way
 from une_jax import hspace
-from une_jax.cli import programs
+from une_jax.cli import hspace_moves, programs
+from une_jax.cli.costs import counted
 
 ROUNDS = 5
 IMAGES = 8
@@ -34,35 +35,46 @@ def seconds(ways: Sequence[Way], images: int) -> dict[str, float]:
     return {name: statistics.median(each) for name, each in took.items()}
 
 
-def memory(case: Case, functions: Any | None) -> dict[str, int]:
-    """Bytes of scratch that each compiled walk of a batch asks for.
+class Cost(NamedTuple):
+    """Of one compiled walk."""
 
-    By walk: "noise", "h", "asyrp" (of ``functions``, if there are any) and "text".
-    """
+    scratch: int  # bytes that a batch asks for
+    flops: float  # of one image, VAE aside
+
+
+def walks(case: Case, learnt: hspace_moves.Moves | None) -> dict[str, Cost]:
+    """By walk: "noise", "h", "asyrp" (of ``learnt``, if that is there) and "text"."""
     generator, b = case.generator, case.generator.batch_size
     given = dict(generator.walk_params)
     c, h, w = generator.views[0].shape
     x = jnp.zeros((b, h, w, c))
     row = jnp.arange(b, dtype=jnp.int32)
-    walks = generator.walks
-    middle = jax.eval_shape(walks.middles, given, x, {"row": row}).shape[1:]
+    own = generator.walks
+    middle = jax.eval_shape(own.middles, given, x, {"row": row}).shape[1:]
     phases = hspace.phases(given["steps"])
     moved = {"row": row, "amounts": jnp.ones((b, 1))}
     tables = given | {"moves": jnp.zeros((1, *middle)), "phases": phases}
     asked = {
-        "noise": (walks.sample, given, x, {"row": row}),
-        "h": (walks.inside(programs.TABLES, True), tables, x, moved),
+        "noise": (own.sample, given, x, {"row": row}),
+        "h": (own.inside(programs.TABLES, True), tables, x, moved),
     }
-    if functions is not None:
-        learnt = given | {"moves": functions, "phases": phases}
-        asked["asyrp"] = (walks.inside(programs.FUNCTIONS, False), learnt, x, moved)
+    if learnt is not None:
+        phases = hspace.phases(given["steps"], t_edit=learnt.t_edit)
+        functions = given | {"moves": learnt.moves, "phases": phases}
+        asked["asyrp"] = (own.inside(programs.FUNCTIONS, False), functions, x, moved)
     said = jax.tree.map(lambda leaf: jnp.repeat(leaf, b, axis=0), given["cond"])
     batch = {"x0": x, "row": row, "source": said, "target": said, "scale": jnp.ones(b)}
     told = {k: given[k] for k in ("unet", "steps", "key")} | {"none": given["cond"]}
     walk = texts.program(generator.sd.unet.apply, generator.mesh, "dpm-encoder")
     asked["text"] = (walk, told, batch)
-    return {name: _scratch(*args) for name, args in asked.items()}
+    found = {name: _cost(b, *args) for name, args in asked.items()}
+    if learnt is not None:  # the count takes every step for one that edits
+        plain, each = found["noise"].flops, found["asyrp"].flops
+        edited = float(np.mean(np.asarray(phases.edit)))
+        found["asyrp"] = found["asyrp"]._replace(flops=plain + edited * (each - plain))
+    return found
 
 
-def _scratch(walk: Any, *args: Any) -> int:
-    return walk.lower(*args).compile().memory_analysis().temp_size_in_bytes
+def _cost(b: int, walk: Any, *args: Any) -> Cost:
+    scratch = walk.lower(*args).compile().memory_analysis().temp_size_in_bytes
+    return Cost(scratch, counted(walk, *args) / b)

@@ -49,7 +49,6 @@ class Way:
     walks: tuple[Walk, ...] = field(repr=False)
     strips: effects.Strips = field(repr=False)
     learns: str  # what has to be done before the first edit
-    passes: float  # UNet calls of an edit, from the image's noise, per step
 
     @property
     def attributes(self) -> tuple[str, ...]:
@@ -98,7 +97,6 @@ def in_noise(case: Case) -> list[Way]:
                 walks=_walks(name, case.attributes),
                 strips=each(case, paint),
                 learns="a probe on the zoo",
-                passes=1.0,
             )
         )
     return found
@@ -134,7 +132,6 @@ def in_h(case: Case, folder: Path, limit: int) -> list[Way]:
             walks=_walks(name, case.attributes),
             strips=each(case, _moved(case, moves, symmetric=True)),
             learns=learns,
-            passes=1.0,
         )
         for name, (moves, learns) in made.items()
     ]
@@ -157,20 +154,15 @@ def by_asyrp(case: Case, folder: Path) -> list[Way]:
             symmetric=False, rule=one.rule,
         )  # fmt: skip
 
-    t = np.asarray(schedule.sampling.t)
-    edited = np.mean([np.mean(t >= one.t_edit) for one in held.values()])
-    up = 0.5  # about: the way up is half of a call
-    return [
-        Way(
-            name="Asyrp",
-            unit="times what was learnt",
-            steps=LEARNT,
-            walks=_walks("Asyrp", held),
-            strips=each(case, paint),
-            learns="a training for each attribute, by text",
-            passes=1.0 + up * float(edited),
-        )
-    ] if held else []  # fmt: skip
+    way = Way(
+        name="Asyrp",
+        unit="times what was learnt",
+        steps=LEARNT,
+        walks=_walks("Asyrp", held),
+        strips=each(case, paint),
+        learns="a training for each attribute, by text",
+    )
+    return [way] if held else []
 
 
 def by_text(case: Case) -> list[Way]:
@@ -187,7 +179,6 @@ def by_text(case: Case) -> list[Way]:
             walks=_walks(name, case.attributes),
             strips=each(case, texts.painter(case, code)),
             learns="captions",
-            passes=3.0,  # encoding, and decoding under guidance
         )
         for code, name in kinds.items()
     ]
