@@ -29,11 +29,12 @@ sys.path.insert(0, str(ROOT))
 from scripts.spaces import case as cases  # noqa: E402
 from scripts.spaces import costs, ways  # noqa: E402
 from scripts.spaces.ways import Way  # noqa: E402
-from une_jax import normalise  # noqa: E402
+from une_jax import images, normalise  # noqa: E402
 from une_jax.cli import hspace_moves, judging  # noqa: E402
 from une_jax.cli.devices import configure_jax  # noqa: E402
 from une_jax.cli.encoder import encoder_of_view  # noqa: E402
 from une_jax.cli.progress import Progress  # noqa: E402
+from une_jax.errors import UneError  # noqa: E402
 from une_jax.report import contest, effects, figures, judges, tables  # noqa: E402
 from une_jax.report.effects import Measured, Walk  # noqa: E402
 from une_jax.zoo.atomic import write_bytes_atomically  # noqa: E402
@@ -75,7 +76,7 @@ class Args:
 def main(args: Args) -> None:
     configure_jax()
     case = cases.of(args.zoo, args.images, args.view, args.attributes, args.count)
-    args.out.mkdir(parents=True, exist_ok=True)
+    begin(args)
     found = [
         *ways.in_noise(case),
         *ways.in_h(case, args.out, args.limit),
@@ -116,6 +117,26 @@ def main(args: Args) -> None:
     print(
         json.dumps({"out": str(args.out), "faces": args.count, "change": args.change})
     )
+
+
+def begin(args: Args) -> None:
+    """Marks the folder with all that its measures depend on.
+
+    Raises:
+        UneError: it holds those of something else.
+    """
+    functions = sorted(args.asyrp.glob("*.safetensors")) if args.asyrp else []
+    own = ("view", "eyes", "attributes", "count", "limit")
+    asked = {
+        **{name: getattr(args, name) for name in own},
+        "zoo": images.sha256(args.zoo / "manifest.json"),
+        "asyrp": {f.stem: images.sha256(f) for f in functions if f.stem in args.attributes},
+    }  # fmt: skip
+    said, mark = json.dumps(asked, indent=2) + "\n", args.out / "settings.json"
+    if mark.is_file() and mark.read_text() != said:
+        raise UneError(f"{args.out} holds what was measured of other settings (see {mark}); choose another --out")  # fmt: skip
+    args.out.mkdir(parents=True, exist_ok=True)
+    write_bytes_atomically(mark, said.encode())
 
 
 def results(
@@ -255,4 +276,7 @@ def _walk_of(way: Way) -> str:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args, description=__doc__))
+    try:
+        main(tyro.cli(Args, description=__doc__))
+    except UneError as error:
+        sys.exit(f"compare_spaces: {error}")

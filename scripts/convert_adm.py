@@ -107,6 +107,12 @@ def config_of(tensors: dict[str, Any], args: Args) -> ddpm.Config:
             f"{args.heads} heads are of {' and '.join(map(str, sorted(heads)))} channels: "
             "a UNet2DModel's are of one width"
         )
+    first, time = widths[-1], tensors["time_embed.0.weight"].shape
+    if tuple(time) != (4 * first, first):
+        raise CheckpointError(
+            f"time is embedded in {time[1]} channels and the first level has {first}: a "
+            "UNet2DModel has as many (ADM for 512 pixels is none)"
+        )
     embedding = tensors["middle_block.0.emb_layers.1.weight"]
     labels = tensors.get("label_emb.weight")
 

@@ -136,6 +136,8 @@ class Study:
 def main(args: Args) -> None:
     study = Study(args)
     edit = np.asarray(hspace.phases(study.schedule, t_edit=args.t_edit).edit)
+    if not edit.any():
+        raise UneError(f"--t-edit {args.t_edit}: no step is left to edit")
     numbers: list[report.Number] = []
     over_time: dict[str, float] = {}
     with Progress(len(args.directions), "measuring", unit="file") as bar:
@@ -246,4 +248,7 @@ def random_groups(study: Study, seed: int) -> Table:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args, description=__doc__))
+    try:
+        main(tyro.cli(Args, description=__doc__))
+    except UneError as error:
+        sys.exit(f"measure_hspace: {error}")

@@ -73,7 +73,7 @@ def of(path: Path, folder: Path, view: str, attributes: Sequence[str], n: int) -
             raise UneError(f"--attributes: there is no {name}")
         rows[name] = test[~opened.attributes[test, names.index(name)]][:n]
         if len(rows[name]) < n:
-            raise UneError(f"{len(rows[name])} held-out images lack {name}; lower --images")  # fmt: skip
+            raise UneError(f"{len(rows[name])} held-out images lack {name}; lower --count")  # fmt: skip
     generator = generator_of_view(pictures.generator_view(opened, view, None), rows=64)
     require_plain(generator)
     return Case(

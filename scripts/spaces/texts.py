@@ -24,10 +24,13 @@ def painter(case: Case, code: translation.Kind) -> Callable[..., np.ndarray]:
     params = {"unet": unet, "steps": steps, "key": generator.walk_params["key"]}
     params |= parallel.replicate({"none": _told(generator, [""])}, generator.mesh)
 
+    def encode(pixels: jax.Array) -> jax.Array:
+        return generator.vae.encode(generator.vae_params, pixels)
+
     def paint(rows: np.ndarray, attribute: str, scales: np.ndarray) -> np.ndarray:
         n, s = len(rows), len(scales)
         pixels = case.pixels(rows)
-        x0 = np.asarray(generator.vae.encode(generator.vae_params, jnp.asarray(pixels)))
+        x0 = batched(encode, pixels, generator.mesh, generator.batch_size)
         said, shall = (_told(generator, case.captions(rows, own)) for own in (None, attribute))  # fmt: skip
         still = np.tile(scales == 0, n)
 
@@ -41,10 +44,7 @@ def painter(case: Case, code: translation.Kind) -> Callable[..., np.ndarray]:
             "source": jax.tree.map(lambda x: np.repeat(np.asarray(x), s, axis=0), said),
             "target": jax.tree.map(target, said, shall),
             # Of the caption itself, guidance is none.
-            "scale": np.where(scales == 0, 1, scales)
-            .astype(np.float32)[None]
-            .repeat(n, 0)
-            .ravel(),  # fmt: skip
+            "scale": np.tile(np.where(scales == 0, 1, scales), n).astype(np.float32),
         }
         made = batched(lambda b: walk(params, b), batch, generator.mesh, generator.batch_size)  # fmt: skip
         images = generator.paint(nchw(made, "float32"))

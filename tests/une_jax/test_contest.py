@@ -1,5 +1,7 @@
 """Ways of editing side by side, of effects that are known."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -69,6 +71,19 @@ def test_an_attribute_that_is_not_reached_has_dashes(entries):
     assert rows["cleaner", "Male"]["step"] == pytest.approx(0.5, rel=0.1)
     assert np.isnan(rows["half", "Male"]["step"])
     assert rows["half", "Male"]["most"] == pytest.approx(0.04, rel=0.1)
+
+
+def test_ways_of_other_attributes_are_compared_where_they_meet(entries):
+    m = measured("some", (1, 1), leak=0.1, far=0.1)
+    keys = ("change", "collateral", "identity", "missed", "distance")
+    male = dataclasses.replace(
+        m, walks=m.walks[1:], **{k: getattr(m, k)[1:] for k in keys}
+    )
+    first, some = contest.rows(
+        [entries[0], contest.enter("some", male, replicates=100)]
+    )
+    assert (first["reached"], some["reached"]) == ("2 of 2", "1 of 1")
+    assert some["vs first"] == pytest.approx(-0.5, abs=0.02)
 
 
 def test_without_a_distance_there_is_no_column_of_it(entries):

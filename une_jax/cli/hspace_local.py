@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from une_jax.jacobian import Singular
 
 SPREAD = 64  # images whose h says what a standard deviation along a direction is
+LEAST = 1e-4  # of the largest change: below it a direction is rounding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,11 @@ class Local:
         opened = zoo.open(self.zoo)
         view = pictures.diffusion_view(opened, self.view, self.generator)
         count = opened.rows.num_rows
+        if count < 2:
+            raise UneError(
+                f"{opened.path} has {count} images: strengths count in standard deviations "
+                "over a zoo's images, which takes 2 or more"
+            )
         if not 0 <= self.row < count:
             raise UneError(f"--row {self.row}: {opened.path} has rows 0 to {count - 1}")
         mask = None if self.region is None else box(self.region, view.shape[1:])
@@ -87,11 +93,15 @@ class Local:
         seen = generator.walk(generator.walks.watched, noise, prompts=said)
         found = self._peaks(generator, np.asarray(seen.x)[:, step], times[step], said, mask)  # fmt: skip
         vectors, values = np.asarray(found.directions), np.asarray(found.values)
-        if not values.all():
-            raise UneError("--region: nothing that h changes is inside; give a larger one")  # fmt: skip
+        there = int((values > LEAST * values[0]).sum())
+        if there < self.components:
+            raise UneError(
+                f"--components {self.components}: h changes the output in {there} directions "
+                f"only{', inside --region' if self.region else ''}; ask for fewer"
+            )
         # As long at each step as one that changes the prediction by 1 at its own.
         moves = np.repeat((vectors / values.reshape(-1, 1, 1, 1))[:, None], len(times), 1)  # fmt: skip
-        some = opened.split("train")[:SPREAD]
+        some = np.arange(min(count, SPREAD))
         flat = moves.reshape(len(moves), -1)
         along = np.concatenate(
             [np.asarray(h).reshape(len(h), -1) @ flat.T for h in sampled.chunks(some)]

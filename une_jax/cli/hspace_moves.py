@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,17 +20,25 @@ from une_jax.errors import UneError
 from une_jax.zoo import View
 
 
+class Learnt(NamedTuple):
+    """How a function learnt."""
+
+    cosine: float  # of its two texts
+    t_edit: int
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Moves:
     """m named ways to move h, as :func:`une_jax.cli.inside.edit` takes them.
 
     Attributes:
         names: what each changes.
-        view: the generator's, of noise.
+        view: the generator's, as far as loading it takes: of directions, that of their h
+            under the generator's name.
         rule, moves: how h moves, and by what.
         units: of each unit, how much of each move a strength of 1 is; the usual one first.
         usual: strengths, where none are asked for.
-        t_edit: down to where they learnt to move h; 0 is all the way.
+        learnt: of each function, how it did; nothing of directions.
         symmetric: who is to see the moved h, where nothing else is asked.
         fits: refuses a generator that they are not of.
     """
@@ -41,9 +49,15 @@ class Moves:
     moves: Any = field(repr=False)
     units: Mapping[Unit, Float32[np.ndarray, " m"]] = field(repr=False)
     usual: tuple[float, ...]
-    t_edit: int
+    learnt: tuple[Learnt, ...]
     symmetric: bool
     fits: Callable[[View, np.ndarray], None] = field(repr=False)
+
+    @property
+    def t_edit(self) -> int:
+        """Down to where h is to be moved, 0 is all the way: where they learnt to. Of
+        several functions where that of the texts did which differ least, as in Asyrp."""
+        return max(self.learnt).t_edit if self.learnt else 0
 
     @property
     def unit(self) -> Unit:
@@ -73,6 +87,7 @@ class Moves:
             self,
             names=tuple(self.names[i] for i in at),
             moves=jax.tree.map(lambda x: x[at], self.moves),
+            learnt=tuple(self.learnt[i] for i in at) if self.learnt else (),
             units={unit: each[at] for unit, each in self.units.items()},
         )
 
@@ -127,7 +142,7 @@ def _tables(path: Path) -> Moves:
         moves=hspace_files.unpack(found),
         units={"sd": found.spread / found.length, "raw": np.ones_like(found.length)},
         usual=(-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0),
-        t_edit=0,
+        learnt=(),
         symmetric=True,
         fits=lambda view, times: hspace_files.require(found, view, times),
     )
@@ -141,8 +156,6 @@ def _functions(paths: Sequence[Path]) -> Moves:
     shapes = [jax.tree.map(jnp.shape, f.params) for f in files]
     if any(shape != shapes[0] for shape in shapes):
         raise UneError("--directions: these functions are of different kinds")
-    # Asyrp's choice for several: that of the texts which differ least.
-    first = max(files, key=lambda f: f.about.get("text cosine", 0.0))
 
     def fits(view: View, times: np.ndarray) -> None:
         for file in files:
@@ -155,7 +168,10 @@ def _functions(paths: Sequence[Path]) -> Moves:
         moves=jax.tree.map(lambda *each: jnp.stack(each), *(f.params for f in files)),
         units={"raw": np.ones(len(files), np.float32)},
         usual=(-1.0, -0.5, 0.0, 0.5, 1.0, 1.5),
-        t_edit=int(first.about.get("t_edit", 0)),
+        learnt=tuple(
+            Learnt(f.about.get("text cosine", 0.0), int(f.about.get("t_edit", 0)))
+            for f in files
+        ),
         symmetric=False,
         fits=fits,
     )

@@ -22,6 +22,8 @@ REPEATABLE = (
     "--attribute",
     "--prompt",
     "--shape",
+    "--directions",
+    "--hspace",
 )
 
 

@@ -44,6 +44,9 @@ class Pixels:
     mesh: Mesh
     batch_size: int
 
+    def __post_init__(self):
+        _require(self.name, self.settings)
+
     @property
     def walks(self) -> programs.Walks:
         """The UNet's compiled programs."""
@@ -137,12 +140,7 @@ def load_pixels(
     Raises:
         UneError: the settings have words for it, or are of a method that is not ddim.
     """
-    if settings.prompt or settings.negative or settings.guidance != 1:
-        raise UneError(
-            f"{model.name} is a model in pixels: it is told no words and takes no guidance"
-        )
-    if settings.method != "ddim":
-        raise UneError(f"{model.name} is a model in pixels: it is inverted by ddim")
+    _require(model.name, settings)
     loaded = pixel_diffusion.load(Place(model.source, model.revision), settings)
     ways = pixel_diffusion.ways_of(loaded, settings)
     mesh = device_mesh()
@@ -173,3 +171,13 @@ def pixels_of_view(
     except UneError as error:
         where = "" if source else " (say where the model is with --generator)"
         raise UneError(f"{error}{where}") from error
+
+
+def _require(name: str, settings: Settings) -> None:
+    """Refuses settings that such a model has no use for."""
+    if settings.prompt or settings.negative or settings.guidance != 1:
+        raise UneError(
+            f"{name} is a model in pixels: it is told no words and takes no guidance"
+        )
+    if settings.method != "ddim":
+        raise UneError(f"{name} is a model in pixels: it is inverted by ddim")

@@ -60,7 +60,8 @@ def rows(entries: Sequence[Entry]) -> list[Row]:
 
     ``reached``: of how many attributes the score could be changed so far. Means are over
     these; ``vs first`` (collateral, relative: -0.2 is a fifth less, with a 95 % interval
-    over the images) is over those that both reach. ``from the data`` is the measured
+    over the images) is over those that both reach; it has no interval where images drawn
+    anew often do not reach them all. ``from the data`` is the measured
     ``distance``; ``most``: the largest mean change of the edited score at any strength,
     averaged over all attributes.
     """
@@ -68,7 +69,7 @@ def rows(entries: Sequence[Entry]) -> list[Row]:
     for entry in entries:
         numbers = entry.numbers
         there = np.isfinite(numbers.step[0])
-        both = there & np.isfinite(entries[0].numbers.step[0])
+        both = _in_both(entry, entries[0])
         once, again = (
             _relative(getattr(entry, kind), getattr(entries[0], kind), both)
             for kind in ("numbers", "drawn")
@@ -157,14 +158,26 @@ def figure(entries: Sequence[Entry], target: float = 1.0) -> Drawing:
     return drawn(made)
 
 
+def _in_both(entry: Entry, first: Entry) -> list[tuple[int, int]]:
+    """The places of the attributes that both reach: in the one, in the other."""
+    at = {walk.attribute: w for w, walk in enumerate(first.measured.walks)}
+    pairs = [
+        (w, at[walk.attribute])
+        for w, walk in enumerate(entry.measured.walks)
+        if walk.attribute in at
+    ]
+    here, there = entry.numbers.step[0], first.numbers.step[0]
+    return [(w, v) for w, v in pairs if np.isfinite([here[w], there[v]]).all()]
+
+
 def _relative(
-    here: Numbers, first: Numbers, both: Float[np.ndarray, " w"] | np.ndarray
+    here: Numbers, first: Numbers, both: Sequence[tuple[int, int]]
 ) -> Float[np.ndarray, " b"]:
-    """Of the collateral, relative, over attributes known in both; NaN without any."""
-    values, against = here.collateral[:, both], first.collateral[:, both]
-    known = np.isfinite(values) & np.isfinite(against)
-    total, base = (np.where(known, x, 0).sum(1) for x in (values, against))
-    return total / np.where(base > 0, base, np.nan) - 1
+    """Of the collateral, relative, over these attributes; NaN where one is unknown, so
+    that all replicates are of the same ones."""
+    one = here.collateral[:, [w for w, _ in both]].sum(1)
+    other = first.collateral[:, [v for _, v in both]].sum(1)
+    return one / np.where(other > 0, other, np.nan) - 1
 
 
 def _mean(values: np.ndarray) -> float:

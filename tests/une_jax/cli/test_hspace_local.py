@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from une_jax import directions, hspace_files, zoo
+from une_jax import directions, hspace_files, images, zoo
 from une_jax.cli.generator import generator_of_view
 
 ROW, T = 2, 500
@@ -35,45 +35,45 @@ def jacobian(built, generator):
     return dense.reshape(*dense.shape[:2], -1, h.size)
 
 
-def local(run, built, tiny, out, *args):
+@pytest.fixture(scope="module", params=[(), (0.0, 0.0, 0.5, 1.0)], ids=["all", "left"])
+def local(request, run, built, tiny, tmp_path_factory):
+    """The region, the file, and what the command says."""
+    file = tmp_path_factory.mktemp("local") / "j.safetensors"
     ran = run(
-        *("hspace", "local", built, "--generator", tiny, "--out", out),
+        *("hspace", "local", built, "--generator", tiny, "--out", file),
         *("--row", ROW, "--t", T, "--tolerance", 1e-8, "--iterations", 200),
-        *(*args, "--json"),
+        *(("--region", *request.param) if request.param else ()),
+        "--json",
     )
     assert ran.code == 0, ran.err
-    return ran.json
+    return request.param, file, ran.json
 
 
-@pytest.mark.parametrize("region", [(), (0.0, 0.0, 0.5, 1.0)])
-def test_directions_are_the_jacobians_singular_vectors(
-    run, built, tiny, jacobian, tmp_path, region
-):
-    args = ("--region", *region) if region else ()
-    said = local(run, built, tiny, tmp_path / "j.safetensors", *args)
+def test_directions_are_the_jacobians_singular_vectors(local, jacobian):
+    region, file, said = local
     inside = jacobian[:, : jacobian.shape[1] // 2] if region else jacobian
     _, values, vectors = np.linalg.svd(inside.reshape(-1, inside.shape[-1]))
     found = [row["change of the output"] for row in said["table"]]
     np.testing.assert_allclose(found, values[:3], rtol=1e-3)
-    file = directions.load(tmp_path / "j.safetensors")
-    moves = hspace_files.unpack(file)
-    assert file.names == ("j1", "j2", "j3") and (moves == moves[:, :1]).all()
+    held = directions.load(file)
+    moves = hspace_files.unpack(held)
+    assert held.names == ("j1", "j2", "j3") and (moves == moves[:, :1]).all()
     # As long as changes the output by 1.
     first = moves[0, 0].ravel()
     np.testing.assert_allclose(np.linalg.norm(first), 1 / values[0], rtol=1e-3)
     assert abs(vectors[0] @ first) * values[0] == pytest.approx(1, abs=1e-3)
-    assert np.isfinite(file.spread).all() and (file.spread > 0).all()
+    assert np.isfinite(held.spread).all() and (held.spread > 0).all()
 
 
-def test_what_is_found_is_edited_along(run, built, tiny, faces, tmp_path):
-    local(run, built, tiny, tmp_path / "j.safetensors")
+def test_what_is_found_is_edited_along(run, local, tiny, faces, tmp_path):
     ran = run(
-        *("hspace", "edit", "--directions", tmp_path / "j.safetensors"),
-        *("--image", faces / "img_align_celeba/000007.jpg", "--attribute", "j1"),
-        *("--strength", 0, 9, "--generator", tiny, "--out", tmp_path / "e", "--json"),
+        *("hspace", "edit", "--directions", local[1], "--attribute", "j1"),
+        *("--image", faces / "img_align_celeba/000007.jpg", "--strength", 0, 90),
+        *("--generator", tiny, "--out", tmp_path / "e", "--json"),
     )
     assert ran.code == 0, ran.err
-    assert len(ran.json["images"]) == 2
+    still, moved = (np.asarray(images.decode(f), int) for f in ran.json["images"])
+    assert np.abs(still - moved).max() > 1
 
 
 BAD = {
@@ -82,6 +82,18 @@ BAD = {
     "--region 0.5 0 0.2 1: give LEFT TOP": ("--region", "0.5", "0", "0.2", "1"),
     "places is inside": ("--region", "0", "0", "0.01", "0.01"),
 }
+
+
+def test_no_more_directions_than_the_output_has(run, built, tiny, tmp_path):
+    """One place of the latents has four channels."""
+    out = tmp_path / "j.safetensors"
+    ran = run(
+        *("hspace", "local", built, "--generator", tiny, "--out", out),
+        *("--region", 0, 0, 0.2, 0.2, "--components", 6),
+    )
+    (error,) = ran.errors
+    assert "--components 6: h changes the output in 4 directions only, inside" in error
+    assert ran.code == 1 and not out.exists()
 
 
 @pytest.mark.parametrize("message", BAD)

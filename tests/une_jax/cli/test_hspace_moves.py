@@ -50,6 +50,7 @@ def test_a_function_moves_as_it_does_in_training(generator, noise, functions):
     assert held.names == ("smile", "hat") and not held.symmetric
     times = np.asarray(generator.walk_params["steps"].sampling.t)
     assert held.t_edit == times[2]  # of the texts that differ less
+    assert held.of(["smile"]).t_edit == times[1]
     schedule = generator.walk_params["steps"]
     phases = hspace.phases(schedule, t_edit=held.t_edit)
     amounts = np.array([[[0, 0], [1, -0.5]], [[0, 0], [2, 0]]], np.float32)
