@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from une_jax.jacobian import Singular
 
 SPREAD = 64  # images whose h says what a standard deviation along a direction is
-LEAST = 1e-4  # of the largest change: below it a direction is rounding
+LEAST = 1e-3  # of the largest change: below it a direction is rounding
 
 
 @dataclass(frozen=True, kw_only=True)

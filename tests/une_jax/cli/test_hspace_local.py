@@ -84,12 +84,12 @@ BAD = {
 }
 
 
-def test_no_more_directions_than_the_output_has(run, built, tiny, tmp_path):
+def test_no_more_directions_than_the_output_has(run, built, tiny, generator, tmp_path):
     """One place of the latents has four channels."""
-    out = tmp_path / "j.safetensors"
+    out, one = tmp_path / "j.safetensors", 1 / generator.views[0].shape[-1]
     ran = run(
         *("hspace", "local", built, "--generator", tiny, "--out", out),
-        *("--region", 0, 0, 0.2, 0.2, "--components", 6),
+        *("--region", 0, 0, one, one, "--components", 6),
     )
     (error,) = ran.errors
     assert "--components 6: h changes the output in 4 directions only, inside" in error
