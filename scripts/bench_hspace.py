@@ -38,6 +38,7 @@ from ports import ddpm, stable_diffusion, unet  # noqa: E402
 from ports.port import Port, define  # noqa: E402
 from scripts.side import resident_peak  # noqa: E402
 from une_jax import ddim, flops, hspace, jacobian, miniature, parallel  # noqa: E402
+from une_jax.cli import programs  # noqa: E402
 from une_jax.schedule import Schedule  # noqa: E402
 
 MB = 1e6
@@ -122,10 +123,6 @@ def load(name: str, steps: int) -> Model:
     return Model(port, schedule, cond, (edge, edge, port.config.in_channels))
 
 
-def halved(port: Port) -> hspace.Halves:
-    return hspace.Halves(*(ft.partial(port.apply, method=m) for m in ("down", "up")))
-
-
 class Given(NamedTuple):
     """What every call takes; ``x_T`` are the images' own, not yet repeated."""
 
@@ -162,7 +159,7 @@ def _edited(
     model: Model, given: Given, x_T: jax.Array, amounts: jax.Array, symmetric: bool
 ) -> jax.Array:
     return hspace.sample(
-        halved(model.port), given.params, x_T, given.schedule, given.cond,
+        programs.halves(model.port.apply), given.params, x_T, given.schedule, given.cond,
         shift=hspace.along, what=hspace.Along(given.moves, amounts),
         phases=given.phases, symmetric=symmetric,
     )  # fmt: skip
@@ -182,7 +179,11 @@ def rows(name: str, steps: int, args: Edits) -> list[str]:
     n, t = args.images, model.schedule.sampling.t
     x_T = jax.random.normal(jax.random.key(0), (n, *model.shape))
     h, _ = jax.eval_shape(
-        halved(model.port).down, model.port.params, x_T, jnp.tile(t[:1], n), model.cond
+        programs.halves(model.port.apply).down,
+        model.port.params,
+        x_T,
+        jnp.tile(t[:1], n),
+        model.cond,
     )
     given = Given(
         params=model.port.params,
