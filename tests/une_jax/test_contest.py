@@ -73,14 +73,16 @@ def test_an_attribute_that_is_not_reached_has_dashes(entries):
     assert rows["half", "Male"]["most"] == pytest.approx(0.04, rel=0.1)
 
 
-def test_ways_of_other_attributes_are_compared_where_they_meet(entries):
+def test_ways_of_other_attributes_are_compared_where_they_meet():
     m = measured("some", (1, 1), leak=0.1, far=0.1)
     keys = ("change", "collateral", "identity", "missed", "distance")
     male = dataclasses.replace(
         m, walks=m.walks[1:], **{k: getattr(m, k)[1:] for k in keys}
     )
+    both = measured("first", (0.5, 0.5), leak=0.2, far=0.1)
+    both.collateral[0] *= 3  # of Beard, which is not compared
     first, some = contest.rows(
-        [entries[0], contest.enter("some", male, replicates=100)]
+        [contest.enter(x.walks[0].way, x, replicates=100) for x in (both, male)]
     )
     assert (first["reached"], some["reached"]) == ("2 of 2", "1 of 1")
     assert some["vs first"] == pytest.approx(-0.5, abs=0.02)
